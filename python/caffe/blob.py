@@ -1,0 +1,224 @@
+"""The blob: an array of values and one of gradients, on the host and on the device at once.
+
+Each of the two is a `Memory` with one head, like Caffe's SyncedMemory. On the CPU host and device are the
+same memory. A memory that nobody has looked at from Python adopts a new tensor without a copy; one that
+has been looked at keeps its place, so a numpy view once taken goes on showing the current values.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+
+from caffe.errors import CaffeError
+
+Shape = tuple[int, ...]
+
+
+class Memory:
+    """float32 values of one shape: a device tensor, and a numpy view of them for who asks."""
+
+    __slots__ = ("_host", "_host_is_newer", "_tensor", "device", "shape")
+
+    def __init__(self, shape: Shape, device: torch.device) -> None:
+        self.shape = shape
+        self.device = device
+        self._tensor: torch.Tensor | None = None
+        self._host: np.ndarray | None = None
+        self._host_is_newer = False
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing was ever written here; such memory reads as zeros."""
+        return self._tensor is None
+
+    def tensor(self) -> torch.Tensor:
+        """The values on the device, uploaded first where a numpy view may have been written to."""
+        if self._tensor is None:
+            self._tensor = torch.zeros(self.shape, device=self.device)
+        if self._host_is_newer:
+            self._tensor = torch.from_numpy(self._host).to(self.device)
+            self._host_is_newer = False
+        return self._tensor
+
+    def set(self, values: torch.Tensor) -> None:
+        """Take over ``values``: adopted as they are, or copied where a numpy view is out on the CPU."""
+        shape = tuple(values.shape)
+        if self._host is not None and shape == self.shape and self.device.type == "cpu":
+            # through numpy: a write that autograd does not see, as a C++ layer writing its top
+            np.copyto(self._host, values.numpy())
+            return
+        if shape != self.shape or self.device.type == "cpu":
+            self._host = None
+        self.shape = shape
+        self._tensor = values
+        self._host_is_newer = False
+
+    def host(self) -> np.ndarray:
+        """A live numpy view. On a GPU, what is written to it is uploaded before the next use."""
+        tensor = self.tensor()
+        if self._host is None:
+            if not tensor.is_contiguous():
+                tensor = self._tensor = tensor.contiguous()
+            self._host = tensor.numpy(force=True)
+        elif self.device.type != "cpu":
+            np.copyto(self._host, tensor.cpu().numpy())
+        self._host_is_newer = self.device.type != "cpu"
+        return self._host
+
+    def clear(self) -> None:
+        """Make all values zero, without touching memory that nobody looks at."""
+        if self._host is not None and self.device.type == "cpu":
+            self._host.fill(0)
+        else:
+            self._tensor = None
+            self._host_is_newer = False
+
+    def reshape(self, shape: Shape) -> None:
+        """Take another shape; the values stay where the count does, else they become zeros."""
+        if shape == self.shape:
+            return
+        keep = self._tensor is not None and math.prod(shape) == math.prod(self.shape)
+        tensor = self.tensor().reshape(shape) if keep else None
+        self.shape, self._tensor, self._host, self._host_is_newer = shape, tensor, None, False
+
+
+class _Reshaped(Memory):
+    """Another memory seen in a different shape (a parameter shared with PERMISSIVE dimension checks)."""
+
+    __slots__ = ("owner",)
+
+    def __init__(self, owner: Memory, shape: Shape) -> None:
+        super().__init__(shape, owner.device)
+        self.owner = owner
+
+    @property
+    def empty(self) -> bool:
+        return self.owner.empty
+
+    def tensor(self) -> torch.Tensor:
+        return self.owner.tensor().view(self.shape)
+
+    def set(self, values: torch.Tensor) -> None:
+        self.owner.set(values.reshape(self.owner.shape))
+
+    def host(self) -> np.ndarray:
+        return self.owner.host().reshape(self.shape)
+
+    def clear(self) -> None:
+        self.owner.clear()
+
+
+class Blob:
+    """Values and gradients of one shape (NCHW for pictures), as pycaffe's Blob.
+
+    ``data`` and ``diff`` are live numpy views; `data_tensor` and `diff_tensor` are for the runtime.
+    """
+
+    def __init__(self, shape: Shape = (), device: torch.device | None = None) -> None:
+        self.device = device or torch.device("cpu")
+        self._data = Memory(tuple(shape), self.device)
+        self._diff = Memory(tuple(shape), self.device)
+
+    # pycaffe
+
+    @property
+    def data(self) -> np.ndarray:
+        """Values as a live float32 array."""
+        return self._data.host()
+
+    @property
+    def diff(self) -> np.ndarray:
+        """Gradients as a live float32 array."""
+        return self._diff.host()
+
+    @property
+    def shape(self) -> Shape:
+        """Length of each axis."""
+        return self._data.shape
+
+    @property
+    def count(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    def reshape(self, *dims: int) -> None:
+        """Take the shape ``dims``."""
+        if any(d < 0 for d in dims):
+            raise CaffeError(f"Check failed: shape[i] >= 0: a blob cannot have the shape {list(dims)}")
+        self._data.reshape(tuple(int(d) for d in dims))
+        self._diff.reshape(self._data.shape)
+
+    def _legacy(self, axis: int) -> int:
+        if len(self.shape) > 4:
+            raise CaffeError(
+                f"Cannot use legacy accessors on Blobs with > 4 axes: the shape is {list(self.shape)}; use shape"
+            )
+        return self.shape[axis] if axis < len(self.shape) else 1
+
+    @property
+    def num(self) -> int:
+        """Length of axis 0 (1 where there is none)."""
+        return self._legacy(0)
+
+    @property
+    def channels(self) -> int:
+        """Length of axis 1 (1 where there is none)."""
+        return self._legacy(1)
+
+    @property
+    def height(self) -> int:
+        """Length of axis 2 (1 where there is none)."""
+        return self._legacy(2)
+
+    @property
+    def width(self) -> int:
+        """Length of axis 3 (1 where there is none)."""
+        return self._legacy(3)
+
+    # the runtime
+
+    def data_tensor(self) -> torch.Tensor:
+        """Values on the device."""
+        return self._data.tensor()
+
+    def diff_tensor(self) -> torch.Tensor:
+        """Gradients on the device."""
+        return self._diff.tensor()
+
+    @property
+    def has_diff(self) -> bool:
+        """Whether a gradient was ever set or asked for; without one it is all zeros."""
+        return not self._diff.empty
+
+    def leaf(self, wanted: bool) -> torch.Tensor:
+        """Values as an autograd leaf that asks for its gradient where ``wanted``."""
+        return self._data.tensor().detach().requires_grad_(wanted)
+
+    def set_data(self, values: torch.Tensor) -> None:
+        """Take new values, with their shape."""
+        self._data.set(values)
+        self._diff.reshape(self._data.shape)
+
+    def set_diff(self, values: torch.Tensor) -> None:
+        """Take new gradients."""
+        self._diff.set(values)
+
+    def add_diff(self, values: torch.Tensor) -> None:
+        """Add to the gradients; ``values`` must be memory of their own, for they may be kept."""
+        if self.has_diff:
+            self._diff.tensor().add_(values)
+        else:
+            self._diff.set(values.contiguous())
+
+    def clear_diff(self) -> None:
+        """Make the gradients zero."""
+        self._diff.clear()
+
+    def seen_as(self, shape: Shape) -> Blob:
+        """Give a blob of another shape over the same values and gradients."""
+        other = Blob(shape, self.device)
+        other._data, other._diff = _Reshaped(self._data, shape), _Reshaped(self._diff, shape)
+        return other

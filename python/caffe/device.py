@@ -1,0 +1,64 @@
+"""Where nets are made: pycaffe's mode and device, as one process-wide choice.
+
+Caffe keeps the mode in a global; so does this module, and it is the only place that does. A net asks for
+`current` once, when it is made, and stays there.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from caffe.errors import DeviceError
+
+_gpu = False
+_index = 0
+
+
+def set_mode_cpu() -> None:
+    """Make nets on the CPU from here on."""
+    global _gpu
+    _gpu = False
+
+
+def set_mode_gpu() -> None:
+    """Make nets on the GPU chosen by `set_device` (0 unless told otherwise).
+
+    Raises:
+        DeviceError: PyTorch sees no CUDA device.
+    """
+    global _gpu
+    _check(_index)
+    _gpu = True
+
+
+def set_device(index: int) -> None:
+    """Choose the GPU by its number; takes effect with `set_mode_gpu`.
+
+    Raises:
+        DeviceError: there is no such GPU.
+    """
+    global _index
+    _check(index)
+    _index = index
+
+
+def current() -> torch.device:
+    """The device on which a net made now will live."""
+    return torch.device("cuda", _index) if _gpu else torch.device("cpu")
+
+
+def gpu_available() -> bool:
+    """Whether PyTorch can use a CUDA device here."""
+    return torch.cuda.is_available()
+
+
+def _check(index: int) -> None:
+    if not torch.cuda.is_available():
+        raise DeviceError(
+            f"Cannot use GPU in CPU-only Caffe: check mode. GPU {index} was asked for, but PyTorch "
+            f"{torch.__version__} sees no CUDA device. Leave out -gpu (or call caffe.set_mode_cpu()), "
+            "or install a CUDA build of PyTorch and an NVIDIA driver"
+        )
+    count = torch.cuda.device_count()
+    if not 0 <= index < count:
+        raise DeviceError(f"GPU {index} was asked for, but there are {count}: choose one from 0 to {count - 1}")

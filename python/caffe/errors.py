@@ -1,0 +1,53 @@
+"""Every error a user can cause, as one tree.
+
+    CaffeError (a RuntimeError, as pycaffe raised)
+    ├── FormatError     a prototxt, caffemodel, solverstate or log that cannot be read as what it should be
+    ├── NetError        layers that do not fit together: names, phases, blobs, shared parameters
+    ├── LayerError      one layer: its parameters, the shapes of its bottoms, the values it met
+    ├── WeightsError    weights that do not fit the net they are copied to
+    ├── SolverError     a solver file that contradicts itself or the run it is asked to do
+    ├── DataError       a list, a database, a picture or a mean file
+    └── DeviceError     a device that is not there or not named rightly
+
+A message names the file or layer, what was expected, what came and the cure, and holds the text of
+BVLC Caffe's own check, so that an old error message still finds its cure in a search engine.
+Commands print it as one ``F`` log line and exit 1; a traceback is for bugs.
+"""
+
+from __future__ import annotations
+
+
+class CaffeError(RuntimeError):
+    """Base of all errors that the user can mend."""
+
+
+class FormatError(CaffeError):
+    """A file's content cannot be read as what it should be."""
+
+
+class NetError(CaffeError):
+    """Layers do not fit together into a net."""
+
+
+class LayerError(CaffeError):
+    """One layer cannot do what its parameters or bottoms ask for."""
+
+    def __init__(self, layer: str, message: str) -> None:
+        super().__init__(f"Layer '{layer}': {message}")
+        self.layer = layer
+
+
+class WeightsError(CaffeError):
+    """Weights do not fit the net they are copied to."""
+
+
+class SolverError(CaffeError):
+    """A solver's settings contradict each other or the run."""
+
+
+class DataError(CaffeError):
+    """A list, database, picture or mean file cannot be used."""
+
+
+class DeviceError(CaffeError):
+    """The device asked for is not there."""

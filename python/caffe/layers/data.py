@@ -1,0 +1,155 @@
+"""Layers that bring pictures and records in: ImageData, Data, Input."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from caffe import glog, rng
+from caffe.data.prefetch import Prefetcher, Reader
+from caffe.data.sources import Database, ImageList, Source
+from caffe.data.transform import apply, load_transform, mean_tensor, output_shape
+from caffe.layers.base import Layer, Shape
+from caffe.layers.registry import register
+from caffe.proto.caffe_pb2 import LayerParameter
+
+
+class _Pictures(Layer):
+    """What ImageData and Data share: source → prefetcher → transform on the device.
+
+    Shapes:
+        top[0]: [n, c, h, w], transformed pictures; h = w = crop_size where one is set.
+        top[1]: [n], labels.
+    """
+
+    bottoms = (0, 0)
+    is_data = True
+    place: ClassVar[str]
+    """Caffe's line that logs the size."""
+
+    def _open(self, generator: np.random.Generator) -> Source:
+        raise NotImplementedError
+
+    def _batch_size(self) -> int:
+        raise NotImplementedError
+
+    def setup(self, bottoms: Sequence[Shape]) -> None:
+        """Open the source and read one record for the shape."""
+        batch_size, depth = self._batch_size(), self.param.data_param.prefetch
+        if batch_size <= 0:
+            raise self.error("Check failed: batch_size > 0 (0 vs. 0) Positive batch size required; set batch_size")
+        if depth <= 0:
+            raise self.error("data_param.prefetch must be 1 or more: it is the number of batches made ahead")
+        transform = load_transform(self.param.transform_param, self.training)
+        generator = np.random.default_rng(rng.next_seed())
+        source = self._open(generator)
+        record = source.load(source.peek())
+        shape = output_shape(transform, record.pixels.shape, record.key)
+        self._shapes: list[Shape] = [(batch_size, *shape), (batch_size,)]
+        glog.info(self.place, f"output data size: {','.join(map(str, self._shapes[0]))}")
+        self._transform, self._mean = transform, mean_tensor(transform, self.device)
+        reader = Reader(source, transform, batch_size, generator, pin=self.device.type == "cuda")
+        self._prefetcher = Prefetcher(reader, depth)
+
+    def reshape(self, bottoms: Sequence[Shape]) -> list[Shape]:
+        """Shapes of the last batch; without crop_size each batch has its pictures' size."""
+        return self._shapes[: len(self.param.top)]
+
+    def forward(self, *bottoms: torch.Tensor) -> list[torch.Tensor]:
+        """Give the next batch."""
+        batch = self._prefetcher.next()
+        draws, device = batch.draws, self.device
+        data = apply(
+            batch.pixels.to(device, non_blocking=True),
+            torch.from_numpy(draws.tops).to(device),
+            torch.from_numpy(draws.lefts).to(device),
+            torch.from_numpy(draws.mirrors).to(device) if self._transform.mirror else None,
+            self._mean,
+            self._transform.scale,
+        )
+        self._shapes[0] = tuple(data.shape)
+        return [data, batch.labels.to(device)][: len(self.param.top)]
+
+    def state(self) -> dict[str, Any]:
+        """Reading position and random state after the last batch given, in plain values."""
+        return self._prefetcher.state()
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on reading from where `state` was taken."""
+        self._prefetcher.restore(state)
+
+    def close(self) -> None:
+        """End the prefetching thread and close the source."""
+        self._prefetcher.close()
+
+
+@register("ImageData")
+class ImageData(_Pictures):
+    """Pictures and labels of a list file: lines ``path label``."""
+
+    tops = (2, 2)
+    place = "image_data_layer.cpp:90"
+
+    def _batch_size(self) -> int:
+        return self.param.image_data_param.batch_size
+
+    def _open(self, generator: np.random.Generator) -> Source:
+        return ImageList(self.param.image_data_param, generator)
+
+
+@register("Data")
+class Data(_Pictures):
+    """Pictures, and labels where a second top asks for them, of an LMDB of Datum messages."""
+
+    tops = (1, 2)
+    place = "data_layer.cpp:45"
+
+    def __init__(self, param: LayerParameter, device: torch.device) -> None:
+        super().__init__(param, device)
+        transform = param.transform_param
+        # opened here, not in setup, as in Caffe: the log has its line before "Creating Layer"
+        self._database = Database(
+            param.data_param.source,
+            param.data_param.backend,
+            force_color=transform.force_color or param.data_param.force_encoded_color,
+            force_gray=transform.force_gray,
+        )
+
+    def _batch_size(self) -> int:
+        return self.param.data_param.batch_size
+
+    def _open(self, generator: np.random.Generator) -> Source:
+        return self._database
+
+
+@register("Input")
+class Input(Layer):
+    """Tops that the caller fills, of the shapes that ``input_param`` gives.
+
+    Shapes:
+        top[i]: ``shape[i]``, or the only ``shape``; no axes where none is given.
+    """
+
+    bottoms = (0, 0)
+    tops = (1, None)
+
+    def setup(self, bottoms: Sequence[Shape]) -> None:
+        """Check the number of shapes."""
+        tops, shapes = len(self.param.top), len(self.param.input_param.shape)
+        if shapes not in (0, 1, tops):
+            raise self.error(
+                f"Must specify 'shape' once, once per top blob, or not at all: {tops} tops vs. {shapes} shapes."
+            )
+
+    def reshape(self, bottoms: Sequence[Shape]) -> list[Shape]:
+        """Shapes as written."""
+        tops = len(self.param.top)
+        shapes: list[Shape] = [tuple(shape.dim) for shape in self.param.input_param.shape] or [()]
+        return shapes if len(shapes) == tops else shapes * tops
+
+    def forward(self, *bottoms: torch.Tensor) -> list[torch.Tensor]:
+        """Give nothing: the tops keep what the caller wrote into them."""
+        return []

@@ -1,0 +1,162 @@
+"""Softmax, the losses and accuracy: what a net's scores are judged by."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+
+from caffe import glog
+from caffe.layers.base import Layer, Shape, describe
+from caffe.layers.registry import register
+from caffe.proto.caffe_pb2 import LossParameter
+
+LOG_SMALLEST = math.log(torch.finfo(torch.float32).tiny)
+
+
+def check_label_count(layer: Layer, scores: Shape, labels: Shape, axis: int) -> None:
+    """One label a prediction, or Caffe's words for it."""
+    predictions = math.prod(scores[:axis]) * math.prod(scores[axis + 1 :])
+    if predictions != math.prod(labels):
+        raise layer.error(
+            f"Check failed: outer_num_ * inner_num_ == bottom[1]->count() ({predictions} vs. {math.prod(labels)}) "
+            "Number of labels must match number of predictions; e.g., if label axis == 1 and prediction shape "
+            "is (N, C, H, W), label count (number of labels) must be N*H*W, with integer values in "
+            f"{{0, 1, ..., C-1}}. The predictions are {describe(scores)}, the labels {describe(labels)}"
+        )
+
+
+def class_numbers(
+    layer: Layer, labels: torch.Tensor, classes: int, ignore: int | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Labels as flat int64 class numbers, and which of them count; ignored ones read as class 0.
+
+    Raises:
+        LayerError: a label is outside 0 … classes − 1. (BVLC reads and writes beside its memory then.)
+    """
+    target = labels.detach().flatten().long()
+    counted = torch.ones_like(target, dtype=torch.bool) if ignore is None else target != ignore
+    outside = counted & ((target < 0) | (target >= classes))
+    if outside.any():
+        wrong = target[outside]
+        raise layer.error(
+            f"label {int(wrong[0])} is outside 0 to {classes - 1} ({len(wrong)} of {len(target)} labels in this "
+            f"batch are). Labels are 0-based; the layer below must have as many outputs as there are classes"
+        )
+    return target.where(counted, 0), counted
+
+
+@register("Softmax")
+class Softmax(Layer):
+    """Top = exp(x) / Σ exp(x) along ``axis`` (1 by default)."""
+
+    def reshape(self, bottoms: Sequence[Shape]) -> list[Shape]:
+        self.along = self.axis(self.param.softmax_param.axis, bottoms[0])
+        return [bottoms[0]]
+
+    def forward(self, *bottoms: torch.Tensor) -> list[torch.Tensor]:
+        return [bottoms[0].softmax(self.along)]
+
+
+class LossLayer(Layer):
+    """A layer that ends in one number, which counts in the net's loss with weight 1 unless told otherwise.
+
+    Its top may be left out of the prototxt.
+    """
+
+    bottoms = (2, 2)
+    differentiable = (True, False)
+    is_loss = True
+
+    def normalizer(self, predictions: int, counted: torch.Tensor, batch: int) -> torch.Tensor | float:
+        """What the sum is divided by, as ``loss_param.normalization`` says (never below 1).
+
+        VALID (the default): predictions whose label counts; FULL: all predictions; BATCH_SIZE: the batch;
+        NONE: 1. The older ``normalize: false`` means BATCH_SIZE, true VALID.
+        """
+        p = self.param.loss_param
+        mode = p.normalization
+        if not p.HasField("normalization") and p.HasField("normalize"):
+            mode = LossParameter.VALID if p.normalize else LossParameter.BATCH_SIZE
+        if mode == LossParameter.VALID:
+            return counted.sum().clamp(min=1)
+        return max(1, {LossParameter.FULL: predictions, LossParameter.BATCH_SIZE: batch}.get(mode, 1))
+
+
+@register("SoftmaxWithLoss")
+class SoftmaxWithLoss(LossLayer):
+    """Multinomial logistic loss of the softmax: −Σ log p[label] / normalizer.
+
+    Shapes: scores [N..., C, M...] with C at ``softmax_param.axis``, labels of N·M elements; tops [] and,
+    where asked for, the probabilities in the scores' shape. p is held above float32's smallest normal
+    number as in Caffe, so a hopeless loss reads 87.3365; the gradient is p − [label] all the same.
+    """
+
+    tops = (1, 2)
+
+    def setup(self, bottoms: Sequence[Shape]) -> None:
+        glog.info("layer_factory.hpp:77", f"Creating layer {self.name}")  # BVLC makes a Softmax inside
+
+    def reshape(self, bottoms: Sequence[Shape]) -> list[Shape]:
+        self.along = self.axis(self.param.softmax_param.axis, bottoms[0])
+        check_label_count(self, bottoms[0], bottoms[1], self.along)
+        return [(), bottoms[0]][: max(1, len(self.param.top))]
+
+    def forward(self, *bottoms: torch.Tensor) -> list[torch.Tensor]:
+        scores, labels = bottoms
+        p = self.param.loss_param
+        logs = scores.log_softmax(self.along)
+        rows = logs.movedim(self.along, -1).flatten(0, -2)  # [n, classes]
+        target, counted = class_numbers(
+            self, labels, rows.shape[1], p.ignore_label if p.HasField("ignore_label") else None
+        )
+        own = rows.gather(1, target.unsqueeze(1)).squeeze(1)
+        own = own + (own.clamp(min=LOG_SMALLEST) - own).detach()
+        batch = math.prod(scores.shape[: self.along])
+        loss = -(own * counted).sum() / self.normalizer(len(target), counted, batch)
+        return [loss, logs.detach().exp()][: max(1, len(self.param.top))]
+
+
+@register("Accuracy")
+class Accuracy(Layer):
+    """Share of predictions whose label is among the ``top_k`` highest; a second top gives it per class.
+
+    Shapes: scores [N..., C, M...] with C at ``axis``, labels of N·M elements; tops [] and [C]. Scores that
+    tie with the label's count as above it. Labels equal to ``ignore_label`` do not count.
+    """
+
+    bottoms = (2, 2)
+    tops = (1, 2)
+    differentiable = (False,)
+
+    def setup(self, bottoms: Sequence[Shape]) -> None:
+        if self.param.accuracy_param.top_k < 1:
+            raise self.error("top_k must be 1 or more")
+
+    def reshape(self, bottoms: Sequence[Shape]) -> list[Shape]:
+        p, (scores, labels) = self.param.accuracy_param, bottoms
+        self.along = self.axis(p.axis, scores)
+        classes = scores[self.along]
+        if p.top_k > classes:
+            raise self.error(
+                "Check failed: top_k_ <= bottom[0]->count() / bottom[1]->count() top_k must be less than or "
+                f"equal to the number of classes: {p.top_k} of {classes}"
+            )
+        check_label_count(self, scores, labels, self.along)
+        return [(), (classes,)][: len(self.param.top)]
+
+    def forward(self, *bottoms: torch.Tensor) -> list[torch.Tensor]:
+        p, (scores, labels) = self.param.accuracy_param, bottoms
+        scores = scores.movedim(self.along, -1).flatten(0, -2)  # [n, classes]
+        target, counted = class_numbers(
+            self, labels, scores.shape[1], p.ignore_label if p.HasField("ignore_label") else None
+        )
+        own = scores.gather(1, target.unsqueeze(1))
+        hit = ((scores >= own).sum(1) - 1 < p.top_k) & counted
+        tops = [hit.sum().float() / counted.sum().clamp(min=1)]
+        if len(self.param.top) > 1:
+            every = torch.bincount(target[counted], minlength=scores.shape[1])
+            right = torch.bincount(target[hit], minlength=scores.shape[1])
+            tops.append(right.float() / every.clamp(min=1))
+        return tops

@@ -1,0 +1,120 @@
+"""Normalization: over channels (LRN) and over a batch (BatchNorm)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+
+from caffe.layers.base import ElementwiseLayer, Shape
+from caffe.layers.registry import register
+from caffe.proto.caffe_pb2 import LRNParameter
+
+
+@register("LRN")
+class LRN(ElementwiseLayer):
+    """Local response normalization (Krizhevsky et al. 2012).
+
+    Across channels: top = x · (k + alpha/n · Σ x²)^−beta over n = ``local_size`` neighbouring channels.
+    Within a channel: top = x · (1 + alpha/n² · Σ x²)^−beta over an n × n window. Borders count as zeros.
+    Shapes: bottom and top [N, C, H, W].
+    """
+
+    def setup(self, bottoms: Sequence[Shape]) -> None:
+        size = self.param.lrn_param.local_size
+        if size % 2 == 0:
+            raise self.error(
+                f"Check failed: size_ % 2 == 1 (0 vs. 1) LRN only supports odd values for local_size; it is {size}"
+            )
+
+    def reshape(self, bottoms: Sequence[Shape]) -> list[Shape]:
+        if len(bottoms[0]) != 4:
+            raise self.error(
+                "Check failed: 4 == bottom[0]->num_axes() Input must have 4 axes, corresponding to "
+                f"(num, channels, height, width): it has shape {list(bottoms[0])}"
+            )
+        return [bottoms[0]]
+
+    def forward(self, *bottoms: torch.Tensor) -> list[torch.Tensor]:
+        p, x = self.param.lrn_param, bottoms[0]
+        n, half = p.local_size, p.local_size // 2
+        squares = x * x
+        if p.norm_region == LRNParameter.ACROSS_CHANNELS:
+            columns = squares.flatten(2).unsqueeze(1)  # [n, 1, c, h*w]: a window over c alone
+            sums = F.avg_pool2d(columns, (n, 1), 1, (half, 0), divisor_override=1).view_as(x)
+            scale = p.k + p.alpha / n * sums
+        else:
+            scale = 1 + p.alpha * F.avg_pool2d(squares, n, 1, half)
+        return [x * scale.pow(-p.beta)]
+
+
+@register("BatchNorm")
+class BatchNorm(ElementwiseLayer):
+    """Top = (x − mean) / sqrt(variance + eps), per channel (axis 1); no scale and shift (that is Scale).
+
+    In training mean and variance are the batch's, and the running sums are updated; with
+    ``use_global_stats`` (the default in testing) they are the stored ones divided by the stored factor.
+    Blobs: sum of means [C], sum of unbiased variances [C], the sums' factor [1]; none of them is learned.
+    """
+
+    def setup(self, bottoms: Sequence[Shape]) -> None:
+        p = self.param.batch_norm_param
+        self.global_stats = p.use_global_stats if p.HasField("use_global_stats") else not self.training
+        channels = self._channels(bottoms[0])
+        for shape in ((channels,), (channels,), (1,)):
+            self.add_blob(shape)
+        # the statistics must not be touched by the solver: BVLC forces the rates to 0
+        for i in range(len(self.blobs)):
+            if i == len(self.param.param):
+                self.param.param.add(lr_mult=0)
+            elif self.param.param[i].lr_mult != 0:
+                raise self.error(
+                    f"Check failed: this->layer_param_.param(i).lr_mult() == 0.f "
+                    f"({self.param.param[i].lr_mult:g} vs. 0) Cannot configure batch normalization statistics "
+                    "as layer parameters. Give lr_mult: 0 or leave the param out"
+                )
+
+    @staticmethod
+    def _channels(shape: Shape) -> int:
+        return shape[1] if len(shape) > 1 else 1
+
+    def reshape(self, bottoms: Sequence[Shape]) -> list[Shape]:
+        channels = self._channels(bottoms[0])
+        if channels != self.blobs[0].shape[0]:
+            raise self.error(
+                "Check failed: bottom[0]->shape(1) == channels_: the bottom has "
+                f"{channels} channels, the statistics are of {self.blobs[0].shape[0]}"
+            )
+        return [bottoms[0]]
+
+    def forward(self, *bottoms: torch.Tensor) -> list[torch.Tensor]:
+        x, eps = bottoms[0], self.param.batch_norm_param.eps
+        shape = x.shape
+        if x.dim() == 1:
+            x = x.unsqueeze(1)
+        if self.global_stats:
+            mean, variance, factor = (b.data_tensor() for b in self.blobs)
+            unscale = torch.where(factor == 0, 0.0, 1 / factor)
+            y = torch.batch_norm(x, None, None, mean * unscale, variance * unscale, False, 0.0, eps, False)
+        else:
+            y = self._normalize(x, eps)
+        return [y.view(shape)]
+
+    def _normalize(self, x: torch.Tensor, eps: float) -> torch.Tensor:
+        channels, m = x.shape[1], x.numel() // x.shape[1]
+        mean, variance = x.new_zeros(channels), x.new_zeros(channels)
+        if m > 1:  # momentum 1: the buffers become the batch's mean and unbiased variance
+            y = torch.batch_norm(x, None, None, mean, variance, True, 1.0, eps, False)
+        else:
+            mean.copy_(x.detach().view(channels))
+            y = (x - x) / eps**0.5
+        self._remember(mean, variance)
+        return y
+
+    @torch.no_grad()
+    def _remember(self, mean: torch.Tensor, variance: torch.Tensor) -> None:
+        """Add the batch's statistics to the decaying sums."""
+        keep = self.param.batch_norm_param.moving_average_fraction
+        for blob, value in zip(self.blobs, (mean, variance, torch.ones_like(mean[:1])), strict=True):
+            blob.set_data(blob.data_tensor() * keep + value)

@@ -1,0 +1,42 @@
+"""Layer types by name: a class is registered beside its definition, and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from caffe.errors import NetError
+from caffe.layers.base import Layer
+from caffe.proto.caffe_pb2 import LayerParameter
+
+_types: dict[str, type[Layer]] = {}
+
+
+def register(name: str) -> Callable[[type[Layer]], type[Layer]]:
+    """Class decorator: make the class answer to ``type: "name"`` in a prototxt."""
+
+    def decorate(cls: type[Layer]) -> type[Layer]:
+        if name in _types:
+            raise ValueError(f"layer type {name} is registered twice")
+        cls.type = name
+        _types[name] = cls
+        return cls
+
+    return decorate
+
+
+def layer_type_list() -> list[str]:
+    """Names of all layer types, sorted (pycaffe's `layer_type_list`)."""
+    return sorted(_types)
+
+
+def create(param: LayerParameter, device: torch.device) -> Layer:
+    """Make the layer that ``param.type`` names; an unknown type lists what is known."""
+    if param.type not in _types:
+        known = ", ".join(layer_type_list())
+        raise NetError(
+            f"Check failed: registry.count(type) == 1 (0 vs. 1) Unknown layer type: {param.type} "
+            f"(known types: {known}). It is asked for by layer '{param.name}'; mend its type."
+        )
+    return _types[param.type](param, device)

@@ -1,0 +1,409 @@
+"""The net: layers run one after the other, and back, with an autograd boundary at every blob.
+
+Each layer's forward pass is a small autograd graph of its own between the detached values of its bottoms
+and its tops. The walk backward asks each graph for the gradients of its bottoms and parameters. So every
+blob has its values and its gradient, and any range of layers can be run, as pycaffe promises.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.autograd.graph import GradientEdge, get_gradient_edge
+
+from caffe import device as devices
+from caffe import glog, weights
+from caffe.blob import Blob
+from caffe.errors import CaffeError, NetError
+from caffe.graph.rules import filter_net
+from caffe.graph.splits import insert_splits
+from caffe.layers.base import Layer
+from caffe.proto.caffe_pb2 import TEST, TRAIN, NetParameter
+from caffe.proto.text import read_net, to_text
+from caffe.wiring import Wiring, wire
+
+Callback = Callable[[str], None]
+Tape = tuple[list[torch.Tensor], list["GradientEdge | None"]]
+
+
+class Net:
+    """A network, as pycaffe's Net.
+
+    ``Net(file, phase, level=0, stages=None, weights=None)``, or the older ``Net(file, weights, phase)``.
+
+    Attributes:
+        blobs: name -> Blob, in the order they are made.
+        params: layer name -> its parameter blobs, for layers that have some.
+        layer_dict, layers: the layers by name and in order.
+        inputs, outputs: blob names: tops of Input layers, and blobs that no layer reads.
+        top_names, bottom_names: layer name -> blob names.
+        blob_loss_weights: blob name -> weight in the loss.
+        records: whether `forward` keeps what `backward` needs; nets that are only tested switch it off.
+    """
+
+    def __init__(
+        self,
+        network_file: str,
+        phase: int | str,
+        level: int = 0,
+        stages: Sequence[str] | None = None,
+        weights: str | None = None,
+    ) -> None:
+        if isinstance(phase, (str, Path)):  # pycaffe before 1.0: (file, weights, phase)
+            phase, weights, level = level, str(phase), 0
+        if phase not in (TRAIN, TEST):
+            raise NetError(f"{network_file}: phase must be caffe.TRAIN or caffe.TEST, it is {phase!r}")
+        for path in (network_file, *([weights] if weights else [])):
+            if not Path(path).is_file():
+                raise CaffeError(f"Could not open file {path}")
+        param = read_net(str(network_file))
+        param.state.phase = phase  # type: ignore[assignment]
+        param.state.level = level
+        param.state.stage.extend(stages or [])
+        self._build(param, devices.current())
+        if weights:
+            self.copy_from(weights)
+
+    @classmethod
+    def from_param(cls, param: NetParameter, device: torch.device | None = None) -> Net:
+        """Make a net from a message whose ``state`` is set; ``param`` itself is left as it is."""
+        net = cls.__new__(cls)
+        copy = NetParameter()
+        copy.CopyFrom(param)
+        net._build(copy, device or devices.current())
+        return net
+
+    def _build(self, param: NetParameter, device: torch.device) -> None:
+        self.param = filter_net(param)
+        glog.info("net.cpp:53", f"Initializing net from parameters: \n{to_text(self.param).rstrip()}")
+        self.param = insert_splits(self.param)
+        self.name = self.param.name
+        self.device = device
+        self.records = True
+        self._wiring: Wiring = wire(self.param, device)
+        self._tape: dict[int, Tape] = {}
+        self._shapes = [[self._wiring.blobs[b].shape for b in row] for row in self._wiring.bottom_ids]
+        self._callbacks: dict[str, list[Callback]] = {
+            f"{when}_{way}": [] for when in ("before", "after") for way in ("forward", "backward")
+        }
+        w = self._wiring
+        self.layers = w.layers
+        self.layer_dict: OrderedDict[str, Layer] = OrderedDict(zip(w.names, w.layers, strict=True))
+        self.blobs: OrderedDict[str, Blob] = OrderedDict(zip(w.blob_names, w.blobs, strict=True))
+        self.params: OrderedDict[str, list[Blob]] = OrderedDict(
+            (name, layer.blobs) for name, layer in zip(w.names, w.layers, strict=True) if layer.blobs
+        )
+        self.blob_loss_weights = OrderedDict(zip(w.blob_names, w.loss_weights, strict=True))
+        self.inputs = [w.blob_names[i] for i in w.inputs]
+        self.outputs = [w.blob_names[i] for i in w.outputs]
+        self.top_names = self._blob_names_by_layer(w.top_ids)
+        self.bottom_names = self._blob_names_by_layer(w.bottom_ids)
+        self.learnable = w.learnable
+
+    def _blob_names_by_layer(self, ids: Sequence[Sequence[int]]) -> OrderedDict[str, list[str]]:
+        w = self._wiring
+        return OrderedDict((n, [w.blob_names[i] for i in row]) for n, row in zip(w.names, ids, strict=True))
+
+    # Running
+
+    def run_forward(self, start: int = 0, end: int | None = None) -> torch.Tensor:
+        """Run layers ``start`` to ``end`` (the last, unless told); return their part of the loss, a scalar."""
+        if start == 0:
+            self._tape.clear()
+        loss = torch.zeros((), device=self.device)
+        for i in range(start, len(self.layers) if end is None else end + 1):
+            self._announce("before_forward", i)
+            loss = loss + self._forward_layer(i)
+            self._announce("after_forward", i)
+        return loss
+
+    def _forward_layer(self, i: int) -> torch.Tensor | float:
+        w, layer = self._wiring, self.layers[i]
+        bottoms = [w.blobs[b] for b in w.bottom_ids[i]]
+        self._reshape_layer(i)
+        recording = self.records and w.needs_backward[i]
+        layer.leaves.clear()
+        with torch.set_grad_enabled(recording):
+            inputs = [b.leaf(n and recording) for b, n in zip(bottoms, w.bottom_needs[i], strict=True)]
+            outputs = layer.forward(*inputs)
+        loss: torch.Tensor | float = 0.0
+        for top, values in zip(w.top_ids[i] if outputs else [], outputs, strict=True):
+            w.blobs[top].set_data(values.detach())
+            if w.loss_weights[top]:
+                loss = loss + w.loss_weights[top] * values.detach().sum()
+        if recording:
+            # the edge, not the tensor: an in-place layer's input can be freed
+            edges = [get_gradient_edge(o) if o.requires_grad else None for o in outputs]
+            self._tape[i] = inputs, edges or [None] * len(w.top_ids[i])
+        return loss
+
+    def _reshape_layer(self, i: int) -> None:
+        """Give the tops of layer i their shapes if its bottoms have changed theirs."""
+        w = self._wiring
+        shapes = [w.blobs[b].shape for b in w.bottom_ids[i]]
+        if self._shapes[i] == shapes:
+            return
+        self._shapes[i] = shapes
+        tops = self.layers[i].reshape(shapes)
+        for top, shape in zip(w.top_ids[i], tops, strict=True):
+            w.blobs[top].reshape(*shape)
+            if w.loss_weights[top]:
+                w.blobs[top].set_diff(torch.full(shape, w.loss_weights[top], device=self.device))
+
+    def run_backward(self, start: int | None = None, end: int = 0, keep_diffs: bool = True) -> None:
+        """Run layers ``start`` (the last, unless told) down to ``end`` backward.
+
+        Parameters' gradients are added to what is there. Without ``keep_diffs`` the gradients of blobs are
+        let go as soon as they are used.
+        """
+        for i in range(len(self.layers) - 1 if start is None else start, end - 1, -1):
+            self._announce("before_backward", i)
+            if self._wiring.needs_backward[i]:
+                self._backward_layer(i, keep_diffs)
+            self._announce("after_backward", i)
+
+    def _backward_layer(self, i: int, keep_diffs: bool) -> None:
+        w, layer = self._wiring, self.layers[i]
+        if i not in self._tape:
+            raise NetError(f"Layer '{layer.name}': backward needs a forward pass through this layer before it")
+        inputs, edges = self._tape[i]
+        tops = [w.blobs[t] for t in w.top_ids[i]]
+        flows = [(e, t.diff_tensor()) for e, t in zip(edges, tops, strict=True) if e is not None and t.has_diff]
+        sources = [(x, w.blobs[b].set_diff) for x, b in zip(inputs, w.bottom_ids[i], strict=True) if x.requires_grad]
+        sources += [(x, layer.blobs[k].add_diff) for k, x in layer.leaves.items() if x.requires_grad]
+        if not keep_diffs:
+            for t, blob in zip(w.top_ids[i], tops, strict=True):
+                if not w.loss_weights[t]:
+                    blob.clear_diff()
+        if not sources:
+            return
+        leaves = [x for x, _ in sources]
+        gradients: Sequence[torch.Tensor | None] = [None] * len(leaves)
+        if flows:
+            gradients = torch.autograd.grad(
+                [e for e, _ in flows],
+                leaves,
+                [g for _, g in flows],
+                allow_unused=True,
+                retain_graph=keep_diffs,
+            )
+        for (leaf, take), gradient in zip(sources, gradients, strict=True):
+            take(torch.zeros_like(leaf) if gradient is None else gradient)
+
+    def reshape(self) -> None:
+        """Carry a changed input shape through all layers."""
+        for i in range(len(self.layers)):
+            self._reshape_layer(i)
+
+    def clear_param_diffs(self) -> None:
+        """Make the gradients of all parameters zero."""
+        for parameter in self.learnable:
+            parameter.blob.clear_diff()
+
+    # pycaffe: forward and backward
+
+    def forward(
+        self,
+        blobs: Sequence[str] | None = None,
+        start: str | None = None,
+        end: str | None = None,
+        **inputs: np.ndarray,
+    ) -> dict[str, np.ndarray]:
+        """Run the layers from ``start`` to ``end`` (names, both included; all unless told).
+
+        Args:
+            blobs: names of blobs to return besides the outputs.
+            inputs: blob name -> values, one for every input of the net.
+
+        Returns:
+            Name -> live array, of the net's outputs (or the end layer's tops) and ``blobs``.
+        """
+        first = self._number_of(start) if start is not None else 0
+        last = self._number_of(end) if end is not None else len(self.layers) - 1
+        wanted = list(self.top_names[end] if end is not None else self.outputs) + list(blobs or [])
+        if inputs:
+            self._feed(inputs)
+        self._forward(first, last)
+        return {name: self._blob(name).data for name in dict.fromkeys(wanted)}
+
+    def _feed(self, inputs: Mapping[str, np.ndarray]) -> None:
+        if set(inputs) != set(self.inputs):
+            raise CaffeError(
+                f"Input blob arguments do not match net inputs. Given: {sorted(inputs)}, the net has {self.inputs}"
+            )
+        for name, values in inputs.items():
+            if values.shape[0] != self.blobs[name].shape[0]:
+                raise CaffeError(
+                    f"Input is not batch sized: '{name}' has {values.shape[0]} items, the blob takes "
+                    f"{self.blobs[name].shape[0]}; reshape the blob or feed as many"
+                )
+            self.blobs[name].data[...] = values
+
+    def backward(
+        self,
+        diffs: Sequence[str] | None = None,
+        start: str | None = None,
+        end: str | None = None,
+        **gradients: np.ndarray,
+    ) -> dict[str, np.ndarray]:
+        """Run the layers from ``start`` down to ``end`` backward (names, both included; all unless told).
+
+        Args:
+            diffs: names of blobs whose gradient to return besides the inputs'.
+            gradients: blob name -> gradient, one for every output of the net (or the start layer's tops).
+
+        Returns:
+            Name -> live array of gradients.
+        """
+        first = self._number_of(start) if start is not None else len(self.layers) - 1
+        last = self._number_of(end) if end is not None else 0
+        wanted = list(self.bottom_names[end] if end is not None else self.inputs) + list(diffs or [])
+        if gradients:
+            tops = self.top_names[start] if start is not None else self.outputs
+            if set(gradients) != set(tops):
+                raise CaffeError(
+                    f"Top diff arguments do not match net outputs. Given: {sorted(gradients)}, expected: {tops}"
+                )
+            for name, values in gradients.items():
+                if self.blobs[name].shape and values.shape[0] != self.blobs[name].shape[0]:
+                    raise CaffeError(f"Diff is not batch sized: '{name}' has {values.shape[0]} items")
+                self.blobs[name].diff[...] = values
+        self._backward(first, last)
+        return {name: self._blob(name).diff for name in dict.fromkeys(wanted)}
+
+    def _number_of(self, layer: str) -> int:
+        if layer not in self.layer_dict:
+            raise NetError(f"There is no layer '{layer}'; the layers are {', '.join(self.layer_dict)}")
+        return self._wiring.names.index(layer)
+
+    def _blob(self, name: str) -> Blob:
+        if name not in self.blobs:
+            raise NetError(f"There is no blob '{name}'; the blobs are {', '.join(self.blobs)}")
+        return self.blobs[name]
+
+    def forward_all(self, blobs: Sequence[str] | None = None, **inputs: np.ndarray) -> dict[str, np.ndarray]:
+        """Run any number of items through the net, a batch at a time; return copies of all outputs."""
+        size = next(iter(inputs.values())).shape[0]
+        outputs: dict[str, list[np.ndarray]] = {}
+        for batch in self._batches(inputs):
+            for name, values in self.forward(blobs, **batch).items():
+                outputs.setdefault(name, []).append(values.copy())
+        return {name: np.concatenate(parts)[:size] for name, parts in outputs.items()}
+
+    def forward_backward_all(
+        self, blobs: Sequence[str] | None = None, diffs: Sequence[str] | None = None, **both: np.ndarray
+    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Run items forward and their gradients backward, a batch at a time; return copies of both."""
+        size = next(iter(both.values())).shape[0]
+        results: tuple[dict[str, list[np.ndarray]], dict[str, list[np.ndarray]]] = ({}, {})
+        for batch in self._batches(both):
+            ahead = {k: v for k, v in batch.items() if k in self.inputs}
+            back = {k: v for k, v in batch.items() if k not in self.inputs}
+            for result, values in zip(
+                results, (self.forward(blobs=blobs, **ahead), self.backward(diffs=diffs, **back)), strict=True
+            ):
+                for name, value in values.items():
+                    result.setdefault(name, []).append(value.copy())
+        joined = [{n: np.concatenate(parts)[:size] for n, parts in r.items()} for r in results]
+        return joined[0], joined[1]
+
+    def _batches(self, inputs: Mapping[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
+        """Cut the inputs into batches of the net's size; the last is filled up with zeros."""
+        size = self.blobs[self.inputs[0]].shape[0]
+        lengths = {len(v) for v in inputs.values()}
+        if len(lengths) != 1:
+            raise CaffeError(f"inputs have different numbers of items: {sorted(lengths)}")
+        total = lengths.pop()
+        batches = []
+        for at in range(0, total, size):
+            short = at + size - total
+            batches.append(
+                {
+                    k: np.concatenate([v[at : at + size], np.zeros((max(0, short), *v.shape[1:]), v.dtype)])
+                    for k, v in inputs.items()
+                }
+            )
+        return batches
+
+    # pycaffe: weights
+
+    def copy_from(self, path: str) -> None:
+        """Copy trained weights from a ``.caffemodel``, matched by layer name."""
+        weights.copy_from(self, str(path))
+
+    def share_with(self, other: Net) -> None:
+        """Use the parameter blobs of the other net's layers of the same names."""
+        weights.share_with(self, other)
+
+    def save(self, path: str) -> None:
+        """Write a ``.caffemodel``."""
+        weights.save(self, str(path))
+
+    # pycaffe: callbacks
+
+    def before_forward(self, callback: Callback) -> None:
+        """Call ``callback(layer name)`` before each layer runs forward."""
+        self._callbacks["before_forward"].append(callback)
+
+    def after_forward(self, callback: Callback) -> None:
+        """Call ``callback(layer name)`` after each layer has run forward."""
+        self._callbacks["after_forward"].append(callback)
+
+    def before_backward(self, callback: Callback) -> None:
+        """Call ``callback(layer name)`` before each layer runs backward."""
+        self._callbacks["before_backward"].append(callback)
+
+    def after_backward(self, callback: Callback) -> None:
+        """Call ``callback(layer name)`` after each layer has run backward."""
+        self._callbacks["after_backward"].append(callback)
+
+    def _announce(self, moment: str, layer: int) -> None:
+        for callback in self._callbacks[moment]:
+            callback(self._wiring.names[layer])
+
+    def close(self) -> None:
+        """Let go of files and reading threads."""
+        for layer in self.layers:
+            layer.close()
+
+    # pycaffe: names that scripts use in spite of their underscore
+
+    def _forward(self, start: int, end: int) -> float:
+        return float(self.run_forward(start, end))
+
+    def _backward(self, start: int, end: int) -> None:
+        self.run_backward(start, end)
+
+    @property
+    def _blobs(self) -> list[Blob]:
+        return self._wiring.blobs
+
+    @property
+    def _blob_names(self) -> list[str]:
+        return self._wiring.blob_names
+
+    @property
+    def _layer_names(self) -> list[str]:
+        return self._wiring.names
+
+    @property
+    def _blob_loss_weights(self) -> list[float]:
+        return self._wiring.loss_weights
+
+    @property
+    def _inputs(self) -> list[int]:
+        return self._wiring.inputs
+
+    @property
+    def _outputs(self) -> list[int]:
+        return self._wiring.outputs
+
+    def _bottom_ids(self, layer: int) -> list[int]:
+        return self._wiring.bottom_ids[layer]
+
+    def _top_ids(self, layer: int) -> list[int]:
+        return self._wiring.top_ids[layer]

@@ -1,0 +1,1 @@
+"""Caffe's files as messages: `caffe_pb2` is generated from `caffe.proto`, the rest reads and writes them."""
