@@ -44,6 +44,7 @@ def insert_splits(param: NetParameter) -> NetParameter:
                 weight = weights.get((i, j), 0.0)
                 split.layer.append(_split_layer(param, (i, j), readers[i, j], weight))
                 if weight:
+                    # As in Caffe, this forgets the weights of the layer's other tops too.
                     layer.ClearField("loss_weight")
                     used[i, j] += 1
     return split
@@ -57,8 +58,7 @@ def _sources(param: NetParameter) -> dict[tuple[int, int], Source]:
         for j, blob in enumerate(layer.bottom):
             if blob not in latest:
                 raise NetError(
-                    f"Unknown bottom blob '{blob}' (layer '{layer.name}', bottom index {j})"
-                    + _near(blob, latest)
+                    f"Unknown bottom blob '{blob}' (layer '{layer.name}', bottom index {j})" + _near(blob, latest)
                 )
             sources[i, j] = latest[blob]
         latest.update({blob: (i, j) for j, blob in enumerate(layer.top)})

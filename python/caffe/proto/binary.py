@@ -120,9 +120,7 @@ def read_state(path: str) -> tuple[int, str, int, list[BlobData]]:
     return state.iter, state.learned_net, state.current_step, [blobs[place.num] for place in state.history]
 
 
-def write_state(
-    path: str, iteration: int, learned_net: str, current_step: int, history: Sequence[np.ndarray]
-) -> None:
+def write_state(path: str, iteration: int, learned_net: str, current_step: int, history: Sequence[np.ndarray]) -> None:
     """Write a `.solverstate` of these history arrays; the file appears whole or not at all."""
     state = SolverState(iter=iteration, learned_net=learned_net, current_step=current_step)
     _put_places(state.history, 0, len(history))
@@ -141,9 +139,7 @@ def whole_file(path: str) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         temporary.replace(target)
     except OSError as error:
-        raise CaffeError(
-            f"Cannot write {path}: {error.strerror}; is its directory there and writable?"
-        ) from None
+        raise CaffeError(f"Cannot write {path}: {error.strerror}; is its directory there and writable?") from None
     finally:
         if temporary.exists():
             temporary.unlink()
@@ -151,8 +147,8 @@ def whole_file(path: str) -> Iterator[BinaryIO]:
 
 def cannot_open(path: str, error: OSError) -> FormatError:
     """Return the error for a file that is not there or cannot be opened, in Caffe's words."""
-    reason = f"looked in {Path.cwd()}" if isinstance(error, FileNotFoundError) else error.strerror
-    return FormatError(f"Check failed: fd != -1 (-1 vs. -1) File not found: {path} ({reason})")
+    why = f"Couldn't open {path}: {error.strerror}; relative paths start at {Path.cwd()}"
+    return FormatError(f"Check failed: fd != -1 (-1 vs. -1) File not found: {path} ({why})")
 
 
 def _map(path: str, kind: str) -> mmap.mmap:

@@ -29,6 +29,7 @@ V1_TYPES = {
     "BNLL": "BNLL",
     "HDF5_DATA": "HDF5Data",
     "HDF5_OUTPUT": "HDF5Output",
+    "IM2COL": "Im2col",
     "LRN": "LRN",
     "MVN": "MVN",
     "RELU": "ReLU",
@@ -81,9 +82,7 @@ def upgrade_solver(param: SolverParameter, source: str) -> SolverParameter:
     upgraded.CopyFrom(param)
     if needs_solver_type(upgraded):
         what = "deprecated 'solver_type' field (enum)"
-        glog.info(
-            "upgrade_proto.cpp:1084", f"Attempting to upgrade input file specified using {what}': {source}"
-        )
+        glog.info("upgrade_proto.cpp:1084", f"Attempting to upgrade input file specified using {what}': {source}")
         upgrade_solver_type(upgraded, source)
         done = f"Successfully upgraded file specified using {what} to 'type' field (string)."
         glog.info("upgrade_proto.cpp:1091", done)
@@ -250,8 +249,7 @@ CHANGES = (
         (47, "Successfully upgraded file specified using deprecated data transformation parameters."),
         (
             49,
-            "Note that future Caffe releases will only support "
-            "transform_param messages for transformation fields.",
+            "Note that future Caffe releases will only support transform_param messages for transformation fields.",
         ),
     ),
     Change(

@@ -27,8 +27,7 @@ _V0_LEARNED |= {"weight_filler": "weight_filler", "bias_filler": "bias_filler"}
 _V0_WINDOW = {"pad": "pad", "kernelsize": "kernel_size", "stride": "stride"}
 _V0_SOURCE = {"source": "source", "batchsize": "batch_size"}
 _V0_DETECTION = {
-    f"det_{name}": name
-    for name in ("fg_threshold", "bg_threshold", "fg_fraction", "context_pad", "crop_mode")
+    f"det_{name}": name for name in ("fg_threshold", "bg_threshold", "fg_fraction", "context_pad", "crop_mode")
 }
 _V0_IMAGES = {"rand_skip": "rand_skip", "shuffle_images": "shuffle"}
 _V0_IMAGES |= {"new_height": "new_height", "new_width": "new_width"}

@@ -118,9 +118,7 @@ def read_blob(content: Buffer, start: int, end: int) -> BlobData:
     diff = _join(chunks[9] or chunks[6])
     for name, array in (("data", data), ("diff", diff)):
         if array.size != math.prod(shape) and (name == "data" or array.size):
-            raise ValueError(
-                f"Check failed: count_ == proto.{name}_size() ({math.prod(shape)} vs. {array.size})"
-            )
+            raise ValueError(f"Check failed: count_ == proto.{name}_size() ({math.prod(shape)} vs. {array.size})")
     return BlobData(shape, data.reshape(shape), diff.reshape(shape) if diff.size else None)
 
 
@@ -144,9 +142,7 @@ def _field(content: Buffer, start: int, end: int) -> Field:
     else:
         raise ValueError(f"no field of a message at byte {start}")
     if not number or stop > end:
-        raise ValueError(
-            f"field {number} at byte {start} should end at byte {stop}, its message ends at {end}"
-        )
+        raise ValueError(f"field {number} at byte {start} should end at byte {stop}, its message ends at {end}")
     return Field(number, wire, start, begin, stop)
 
 

@@ -1,0 +1,27 @@
+"""The toolkit's one exception, and the one place that turns it into an exit status."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+
+class ToolError(RuntimeError):
+    """Something the user can mend; the message names the file, what was expected, what came and the cure."""
+
+
+def exit_status(command: str, work: Callable[[], None]) -> int:
+    """Run a command's `work`: 0 when it ends well, 1 after an error (told in one message), 130 on Ctrl-C."""
+    try:
+        work()
+    except ToolError as error:
+        message = str(error)
+    except OSError as error:
+        message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    except KeyboardInterrupt:
+        print(f"\n{command}: stopped; run it again to go on", file=sys.stderr)
+        return 130
+    else:
+        return 0
+    print(f"{command}: error: {message}", file=sys.stderr)
+    return 1
