@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -57,7 +58,7 @@ class Classifier(Net):
 
         Args:
             inputs: n pictures [h, w, k], of any sizes.
-            oversample: average over the four corners, the centre and their mirror images; else the centre only.
+            oversample: average over four corners, centre and their mirror images; else the centre only.
 
         Returns:
             [n, classes] scores.
@@ -66,7 +67,8 @@ class Classifier(Net):
         crops = _oversample(pictures, self.crop_dims) if oversample else self._centre(pictures)
         name = self.inputs[0]
         prepared = np.stack([self.transformer.preprocess(name, crop) for crop in crops])
-        scores = self.forward_all(**{name: prepared})[self.outputs[0]]
+        feed: dict[str, Any] = {name: prepared}
+        scores = self.forward_all(**feed)[self.outputs[0]]
         return scores.reshape(len(inputs), 10, -1).mean(1) if oversample else scores
 
     def _centre(self, pictures: np.ndarray) -> np.ndarray:

@@ -32,14 +32,14 @@ __all__ = [
 
 INTERPOLATIONS = {0: cv2.INTER_NEAREST, 1: cv2.INTER_LINEAR, 3: cv2.INTER_CUBIC}
 LUMA = np.array([0.2125, 0.7154, 0.0721])
-"""Weights of R, G and B in a grey picture (ITU-R BT.709), as pycaffe's; OpenCV's in the data layers differ."""
+"""Weights of R, G and B in a grey picture (ITU-R BT.709), as pycaffe's; OpenCV's own differ."""
 
 
 # Arrays as messages
 
 
 def blobproto_to_array(blob: BlobProto, return_diff: bool = False) -> np.ndarray:
-    """Values (or gradients) of a BlobProto, float64 as with pycaffe, in its shape; 4-D where it has the old fields."""
+    """Values (or gradients) of a BlobProto in its shape, 4-D where it has the old fields; float64, as pycaffe's."""
     values = (blob.diff or blob.double_diff) if return_diff else (blob.data or blob.double_data)
     if any(blob.HasField(name) for name in ("num", "channels", "height", "width")):
         return np.array(values).reshape(blob.num, blob.channels, blob.height, blob.width)
@@ -73,7 +73,7 @@ def array_to_datum(arr: np.ndarray, label: int | None = None) -> Datum:
         ValueError: the array has not three axes.
     """
     if arr.ndim != 3:
-        raise ValueError(f"Incorrect array shape. A Datum is [channels, height, width], the shape is {arr.shape}")
+        raise ValueError(f"Incorrect array shape. A Datum is [channels, height, width], this is {arr.shape}")
     channels, height, width = arr.shape
     datum = Datum(channels=channels, height=height, width=width, label=label)
     if arr.dtype == np.uint8:
@@ -103,7 +103,7 @@ def datum_to_array(datum: Datum) -> np.ndarray:
 class Transformer:
     """Turns pictures into a net's input, and back.
 
-    In this order: resize to the input, transpose, swap channels, ``raw_scale``, less the mean, ``input_scale``.
+    In this order: resize to the input, transpose, swap channels, ``raw_scale``, minus mean, ``input_scale``.
 
     Args:
         inputs: input's name -> shape of its blob, [n, c, h, w].
@@ -181,7 +181,7 @@ class Transformer:
         self.raw_scale[in_] = scale
 
     def set_mean(self, in_: str, mean: np.ndarray) -> None:
-        """Set the mean: one value a channel, or a picture [c, h, w], which is resized to the input if need be.
+        """Set the mean: one value a channel, or a picture [c, h, w], resized to the input if need be.
 
         Raises:
             ValueError: it has another number of channels than the input.
@@ -195,7 +195,7 @@ class Transformer:
             return
         picture = mean[np.newaxis] if mean.ndim == 2 else mean
         if picture.ndim != 3:
-            raise ValueError(f"Mean shape invalid: it is {mean.shape}; give [channels] or [channels, height, width]")
+            raise ValueError(f"Mean shape invalid: {mean.shape}; give [channels] or [channels, height, width]")
         if picture.shape[0] != shape[0]:
             raise ValueError(f"Mean shape incompatible with input shape. The mean is {mean.shape}, {in_} is {shape}")
         if picture.shape != shape:
@@ -225,7 +225,7 @@ def load_image(filename: str, color: bool = True) -> np.ndarray:
     return (values if color else values @ LUMA[:, np.newaxis]).astype(np.float32)
 
 
-def resize_image(im: np.ndarray, new_dims: Sequence[int], interp_order: int = 1) -> np.ndarray:
+def resize_image(im: np.ndarray, new_dims: Sequence[int] | np.ndarray, interp_order: int = 1) -> np.ndarray:
     """Resize [h, w, k] to [*new_dims, k] as OpenCV does in the data layers: bilinear, no anti-aliasing.
 
     Args:
@@ -239,7 +239,7 @@ def resize_image(im: np.ndarray, new_dims: Sequence[int], interp_order: int = 1)
     return decode.resize(im.astype(np.float32), height, width, INTERPOLATIONS[interp_order])
 
 
-def oversample(images: Sequence[np.ndarray], crop_dims: Sequence[int]) -> np.ndarray:
+def oversample(images: Sequence[np.ndarray] | np.ndarray, crop_dims: Sequence[int] | np.ndarray) -> np.ndarray:
     """Cut each picture's four corners and its centre, and mirror them.
 
     Args:
@@ -256,6 +256,7 @@ def oversample(images: Sequence[np.ndarray], crop_dims: Sequence[int]) -> np.nda
     if down < 0 or across < 0:
         raise ValueError(f"a crop of {height}x{width} does not fit into pictures of {pictures.shape[1:3]}")
     corners = [(0, 0), (0, across), (down, 0), (down, across), (down // 2, across // 2)]
-    crops = np.stack([pictures[:, y : y + height, x : x + width] for y, x in corners], axis=1)  # [n, 5, h, w, k]
+    # [n, 5, h, w, k]
+    crops = np.stack([pictures[:, y : y + height, x : x + width] for y, x in corners], axis=1)
     both = np.concatenate([crops, crops[:, :, :, ::-1]], axis=1)
     return both.reshape(-1, height, width, pictures.shape[3])

@@ -1,0 +1,1 @@
+"""The way in: pictures and records from disk to batches of pixels, with no net in sight."""

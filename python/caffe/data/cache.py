@@ -1,0 +1,54 @@
+"""Decoded pictures in memory, within a budget that all readers of the process share.
+
+The budget is ``CAFFE_CACHE_MB`` of the environment (0 keeps nothing), else `CACHE_MB` megabytes. When it is
+spent, further pictures are decoded whenever they are asked for.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import ClassVar, Generic, TypeVar
+
+import numpy as np
+
+from caffe.errors import DataError
+
+CACHE_MB = 2048
+
+Key = TypeVar("Key")
+
+
+class Cache(Generic[Key]):
+    """Decoded pictures of one source; may be used from many threads."""
+
+    _lock: ClassVar = threading.RLock()  # a cache may be collected while another holds it
+    _used: ClassVar[int] = 0
+
+    def __init__(self) -> None:
+        self._kept: dict[Key, np.ndarray] = {}
+        text = os.environ.get("CAFFE_CACHE_MB", str(CACHE_MB))
+        if not text.isdigit():
+            raise DataError(f"CAFFE_CACHE_MB must be a whole number of megabytes, it is {text!r}")
+        self._limit = int(text) * 2**20
+
+    def get(self, key: Key) -> np.ndarray | None:
+        """Give the picture, or None where it is not kept."""
+        return self._kept.get(key)
+
+    def put(self, key: Key, pixels: np.ndarray) -> np.ndarray:
+        """Keep the picture if the budget allows; give it back either way."""
+        with Cache._lock:
+            if key not in self._kept and Cache._used + pixels.nbytes <= self._limit:
+                self._kept[key] = pixels
+                Cache._used += pixels.nbytes
+        return pixels
+
+    def clear(self) -> None:
+        """Let go of all pictures."""
+        with Cache._lock:
+            Cache._used -= sum(pixels.nbytes for pixels in self._kept.values())
+            self._kept = {}
+
+    def __del__(self) -> None:
+        self.clear()

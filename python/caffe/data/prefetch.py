@@ -1,0 +1,176 @@
+"""Batches, made ahead of their use by one background thread and handed out in order.
+
+A `Reader` makes batches; a `Prefetcher` runs it ahead. Each batch carries the reader's state as of just
+after it was drawn, so the state of what was consumed can be saved while more is already made.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from queue import SimpleQueue
+from typing import Any, Generic
+
+import cv2
+import numpy as np
+import torch
+
+from caffe.data.sources import Source, Token
+from caffe.data.transform import Draws, Transform, assemble, check_batch, draw
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pictures on the host, cut out but not yet transformed.
+
+    Attributes:
+        pixels: [n, c, h, w], uint8 or float32, in pinned memory where the reader was asked for it.
+        labels: [n], float32, as Caffe's label blob.
+        draws: where the crops were cut and which pictures are to be mirrored.
+        state: the reader's state after this batch.
+    """
+
+    pixels: torch.Tensor
+    labels: torch.Tensor
+    draws: Draws
+    state: dict[str, Any]
+
+
+@cache
+def _decoders() -> ThreadPoolExecutor:
+    """The threads that decode, for all readers of the process."""
+    cv2.setNumThreads(0)  # a picture a thread; OpenCV would split each picture again
+    return ThreadPoolExecutor(min(8, os.cpu_count() or 1), thread_name_prefix="decode")
+
+
+class Reader(Generic[Token]):
+    """Makes batches from a source: records, chance and pixels come together here."""
+
+    def __init__(
+        self,
+        source: Source[Token],
+        transform: Transform,
+        batch_size: int,
+        rng: np.random.Generator,
+        pin: bool = False,
+    ) -> None:
+        self._source = source
+        self._transform = transform
+        self._batch_size = batch_size
+        self._rng = rng
+        self._pin = pin
+
+    def read(self) -> Batch:
+        """Make the next batch.
+
+        Raises:
+            DataError: a record cannot be read or does not fit the batch; the message names it.
+        """
+        tokens = [self._source.take(self._rng) for _ in range(self._batch_size)]
+        records = list(_decoders().map(self._source.load, tokens))
+        shapes = [record.pixels.shape for record in records]
+        check_batch(self._transform, shapes, [record.key for record in records])
+        draws = draw(self._transform, shapes, self._rng)
+        pixels = torch.from_numpy(assemble([r.pixels for r in records], self._transform.crop, draws))
+        labels = torch.tensor([record.label for record in records], dtype=torch.float32)
+        return Batch(pixels.pin_memory() if self._pin else pixels, labels, draws, self.state())
+
+    def state(self) -> dict[str, Any]:
+        """Source's position and random generator's state, in plain values."""
+        return {"source": self._source.state(), "rng": self._rng.bit_generator.state}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from where `state` was taken."""
+        self._source.restore(state["source"])
+        self._rng.bit_generator.state = state["rng"]
+
+    def close(self) -> None:
+        """Close the source."""
+        self._source.close()
+
+
+class Prefetcher(Generic[Token]):
+    """Runs a reader ahead by up to ``depth`` batches, from the first `next` on."""
+
+    def __init__(self, reader: Reader[Token], depth: int) -> None:
+        self._reader = reader
+        self._depth = depth
+        self._state = reader.state()
+        self._worker: _Worker | None = None
+
+    def next(self) -> Batch:
+        """Give the next batch in order.
+
+        Raises:
+            Exception: what stopped the reader at this batch. Asked again, it tries this batch again.
+        """
+        if self._worker is None:
+            self._worker = _Worker(self._reader, self._depth)
+            # the thread must not outlive a prefetcher that nobody closed
+            self._abandoned = weakref.finalize(self, self._worker.cancel)
+        result = self._worker.next()
+        if isinstance(result, Exception):
+            self.restore(self._state)
+            raise result
+        self._state = result.state
+        return result
+
+    def state(self) -> dict[str, Any]:
+        """The reader's state after the last batch that `next` gave."""
+        return self._state
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from where `state` was taken; what was made ahead is dropped."""
+        self._stop()
+        self._reader.restore(state)
+        self._state = state
+
+    def close(self) -> None:
+        """End the thread and close the reader."""
+        self._stop()
+        self._reader.close()
+
+    def _stop(self) -> None:
+        if self._worker is not None:
+            self._abandoned()
+            self._worker.join()
+            self._worker = None
+
+
+class _Worker:
+    """The thread. It knows nothing of the prefetcher, which can so be collected while it runs."""
+
+    def __init__(self, reader: Reader, depth: int) -> None:
+        self._reader = reader
+        self._room = threading.Semaphore(depth)
+        self._made: SimpleQueue[Batch | Exception] = SimpleQueue()
+        self._cancelled = False
+        self._thread = threading.Thread(target=self._run, name="prefetch", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            self._room.acquire()
+            if self._cancelled:
+                return
+            try:
+                self._made.put(self._reader.read())
+            except Exception as problem:  # whatever it is, it belongs to who asks for this batch
+                self._made.put(problem)
+                return
+
+    def next(self) -> Batch | Exception:
+        result = self._made.get()
+        self._room.release()
+        return result
+
+    def cancel(self) -> None:
+        self._cancelled = True
+        self._room.release()
+
+    def join(self) -> None:
+        self._thread.join()

@@ -1,0 +1,1 @@
+"""Caffe's commands, one file each."""

@@ -1,0 +1,125 @@
+"""caffe train -solver solver.prototxt -weights pretrained-weights.caffemodel -gpu 0."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType, SimpleNamespace
+
+from caffe import device, glog
+from caffe.errors import SolverError
+from caffe.proto.caffe_pb2 import SolverParameter
+from caffe.proto.text import read_solver
+from caffe.solvers import sgd  # noqa: F401  (registers the solver types)
+from caffe.solvers.solver import Action, Solver, make_solver
+from caffe.tools.device_flag import choose
+
+INTERRUPTED = 130
+
+
+def work(options: SimpleNamespace) -> int:
+    """Train; the exit status is 130 where a signal stopped the run."""
+    effects = {
+        name: _effect(getattr(options, f"{name.lower()}_effect"), f"{name.lower()}_effect")
+        for name in ("SIGINT", "SIGHUP")
+    }
+    _check(options)
+    param = read_solver(options.solver)
+    param.train_state.level = options.level
+    param.train_state.stage.extend(options.stage.split(","))
+    choose(options.gpu or _gpu_of(param), "caffe.cpp:197")
+    if options.snapshot or options.weights:
+        del param.weights[:]
+    if options.weights:
+        param.weights.append(options.weights)
+    with _signals(effects) as received:
+        solver = make_solver(param)
+        solver.poll = received.take
+        try:
+            _run(solver, options.snapshot)
+        finally:
+            solver.close()
+    return INTERRUPTED if received.stopped else 0
+
+
+def _run(solver: Solver, snapshot: str) -> None:
+    if snapshot:
+        glog.info("caffe.cpp:235", f"Resuming from {snapshot}")
+        solver.restore(snapshot)
+    glog.info("caffe.cpp:239", "Starting Optimization")
+    solver.solve()
+    glog.info("caffe.cpp:250", "Optimization Done.")
+
+
+def _check(options: SimpleNamespace) -> None:
+    if not options.solver:
+        raise SolverError(
+            "Check failed: FLAGS_solver.size() > 0 (0 vs. 0) Need a solver definition to train. "
+            "Name one with -solver solver.prototxt"
+        )
+    if options.snapshot and options.weights:
+        raise SolverError(
+            "Check failed: !FLAGS_snapshot.size() || !FLAGS_weights.size() Give a snapshot to resume training "
+            "or weights to finetune but not both."
+        )
+    missing = [f for f in (options.snapshot, *filter(None, options.weights.split(","))) if f and not Path(f).is_file()]
+    if missing:
+        raise SolverError(f"Check failed: fd != -1 (-1 vs. -1) File not found: {', '.join(missing)}")
+
+
+def _gpu_of(param: SolverParameter) -> str:
+    """The GPU that the solver file asks for; without one here, a warning and the CPU."""
+    if not param.HasField("solver_mode") or param.solver_mode != SolverParameter.GPU:
+        return ""
+    if device.gpu_available():
+        return str(param.device_id)
+    glog.warning(
+        "caffe.cpp:187", "The solver asks for solver_mode: GPU, but there is no CUDA device here: running on the CPU."
+    )
+    return ""
+
+
+def _effect(text: str, flag: str) -> Action:
+    try:
+        return Action(text)
+    except ValueError:
+        raise SolverError(f"Invalid signal effect \"{text}\" was specified by -{flag}: stop, snapshot or none") from None
+
+
+class _Received:
+    """What the last signal asked for, until the solver has taken it."""
+
+    def __init__(self) -> None:
+        self.action = Action.NONE
+        self.stopped = False
+
+    def take(self) -> Action:
+        """Give the action once."""
+        action, self.action = self.action, Action.NONE
+        return action
+
+    def put(self, action: Action) -> None:
+        """Note an action; a second stop does not wait for the iteration to end."""
+        if action is Action.STOP and self.stopped:
+            raise KeyboardInterrupt
+        self.stopped |= action is Action.STOP
+        self.action = action
+
+
+@contextmanager
+def _signals(effects: dict[str, Action]) -> Iterator[_Received]:
+    """Let SIGINT, SIGTERM and SIGHUP leave their effect where the solver polls for it."""
+    received = _Received()
+    effects = effects | {"SIGTERM": effects["SIGINT"]}
+
+    def handle(number: int, _: FrameType | None) -> None:
+        received.put(effects[signal.Signals(number).name])
+
+    earlier = {name: signal.signal(getattr(signal, name), handle) for name in effects if hasattr(signal, name)}
+    try:
+        yield received
+    finally:
+        for name, handler in earlier.items():
+            signal.signal(getattr(signal, name), handler)

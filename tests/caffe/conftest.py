@@ -1,0 +1,34 @@
+"""Pictures for the tests of the data path: generated, stored without loss, so every pixel is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+MakePictures = Callable[[Sequence[tuple[int, int]]], tuple[Path, list[np.ndarray]]]
+
+
+@pytest.fixture
+def make_pictures(tmp_path: Path) -> MakePictures:
+    """Write a PNG of each (height, width) and a list of them, labelled 0, 1, ...; give the list's path and pixels.
+
+    The paths in the list are absolute. Pixels are [h, w, 3], BGR, uint8.
+    """
+
+    def make(sizes: Sequence[tuple[int, int]]) -> tuple[Path, list[np.ndarray]]:
+        rng = np.random.default_rng(len(sizes))
+        pictures = [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes]
+        lines = []
+        for i, picture in enumerate(pictures):
+            path = tmp_path / f"picture {i}.png"
+            assert cv2.imwrite(str(path), picture)
+            lines.append(f"{path} {i}\n")
+        listing = tmp_path / "list.txt"
+        listing.write_text("".join(lines))
+        return listing, pictures
+
+    return make

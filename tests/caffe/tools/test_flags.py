@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from caffe.errors import DataError
+from caffe.tools.flags import Command, Flag, HelpAsked, UsageError, help_text, parse, run
+
+COMMAND = Command(
+    name="tool",
+    usage="[FLAGS] FILE",
+    summary="Does something.",
+    examples=("tool -gray a.txt",),
+    flags=(
+        Flag("solver", str, "", "The solver."),
+        Flag("iterations", int, 50, "How many."),
+        Flag("rate", float, 0.5, "How fast."),
+        Flag("gray", bool, False, "Grey pictures."),
+        Flag("shuffle", bool, True, "Mixed order."),
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["-solver s", "--solver s", "-solver=s", "--solver=s"],
+)
+def test_four_ways_to_give_a_value(words: str) -> None:
+    options, rest = parse(COMMAND, words.split())
+    assert options.solver == "s"
+    assert rest == []
+
+
+def test_defaults_and_types() -> None:
+    options, _ = parse(COMMAND, [])
+    assert vars(options) == {"solver": "", "iterations": 50, "rate": 0.5, "gray": False, "shuffle": True}
+    options, _ = parse(COMMAND, ["-iterations", "-7", "--rate=1e-3", "-solver=a=b"])
+    assert (options.iterations, options.rate, options.solver) == (-7, 0.001, "a=b")
+
+
+@pytest.mark.parametrize(
+    ("word", "gray"),
+    [
+        ("-gray", True),
+        ("--gray", True),
+        ("-nogray", False),
+        ("--nogray", False),
+        ("-gray=true", True),
+        ("-gray=False", False),
+        ("-gray=1", True),
+        ("-gray=no", False),
+    ],
+)
+def test_booleans(word: str, gray: bool) -> None:
+    assert parse(COMMAND, ["-gray" if not gray else "-nogray", word, "file"])[0].gray is gray
+    assert parse(COMMAND, [word, "file"])[1] == ["file"]
+
+
+def test_arguments_are_mixed_with_flags_and_all_that_is_left_after_two_dashes() -> None:
+    options, rest = parse(COMMAND, ["a", "-gray", "b", "-", "-iterations", "3", "--", "-solver", "c"])
+    assert rest == ["a", "b", "-", "-solver", "c"]
+    assert (options.gray, options.iterations, options.solver) == (True, 3, "")
+
+
+def test_the_last_one_counts() -> None:
+    assert parse(COMMAND, ["-solver", "a", "-solver", "b"])[0].solver == "b"
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        ("-solvr s", "unknown command line flag 'solvr' (did you mean -solver?)"),
+        ("-xyz", "unknown command line flag 'xyz'"),
+        ("-nosolver", "unknown command line flag 'nosolver'"),
+        ("-nogray=true", "unknown command line flag 'nogray'"),
+        ("-solver", "flag 'solver' is missing its argument; flag description: The solver."),
+        ("-iterations many", "illegal value 'many' specified for int32 flag 'iterations'"),
+        ("-gray=maybe", "illegal value 'maybe' specified for bool flag 'gray'"),
+    ],
+)
+def test_mistakes_in_gflags_words(words: str, problem: str, capsys: pytest.CaptureFixture[str]) -> None:
+    def main() -> int:
+        parse(COMMAND, words.split())
+        return 0
+
+    assert run(main) == 2
+    assert capsys.readouterr().err.startswith(f"ERROR: {problem}")
+
+
+@pytest.mark.parametrize("word", ["-h", "-help", "--help"])
+def test_help_teaches(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    def main() -> int:
+        parse(COMMAND, ["-gray", word])
+        return 1
+
+    assert run(main) == 0
+    text = capsys.readouterr().out
+    assert text == help_text(COMMAND) + "\n"
+    for part in ("Does something.", "tool [FLAGS] FILE", "-iterations (int32, default 50)", "tool -gray a.txt"):
+        assert part in text
+    with pytest.raises(HelpAsked):
+        parse(COMMAND, [word])
+
+
+def test_errors_become_one_line_and_a_status(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(problem: BaseException) -> int:
+        def main() -> int:
+            raise problem
+
+        return run(main)
+
+    monkeypatch.setenv("GLOG_minloglevel", "0")
+    assert fail(DataError("no\nlist")) == 1
+    line = capsys.readouterr().err
+    assert line.startswith("F")
+    assert line.count("\n") == 1
+    assert "test_flags.py:" in line
+    assert line.endswith("] no list\n")
+    assert fail(FileNotFoundError(2, "No such file or directory", "x.txt")) == 1
+    assert "No such file or directory: 'x.txt'" in capsys.readouterr().err
+    assert fail(UsageError("two files")) == 2
+    assert fail(KeyboardInterrupt()) == 130
+    with pytest.raises(ZeroDivisionError):  # a bug keeps its traceback
+        run(lambda: 1 // 0)
+
+
+def test_the_command_line_of_the_process_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["tool", "-gray", "x"])
+    options, rest = parse(COMMAND)
+    assert options.gray
+    assert rest == ["x"]
+
+
+def test_flags_start_without_pytorch() -> None:
+    program = "import sys, caffe.tools.flags; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

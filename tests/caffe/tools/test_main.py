@@ -1,0 +1,171 @@
+"""The caffe command as a user runs it: its help, its last words, and signals."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+CAFFE = [sys.executable, "-c", "import sys; from caffe.tools.main import main; sys.exit(main())"]
+
+NET = """
+name: "n"
+layer { name: "d" type: "ImageData" top: "x" top: "y" image_data_param { source: "list.txt" batch_size: 4 }
+        transform_param { crop_size: 12 } }
+layer { name: "fc" type: "InnerProduct" bottom: "x" top: "fc" inner_product_param { num_output: 2
+        weight_filler { type: "xavier" } } }
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc" bottom: "y" top: "loss" }
+"""
+SOLVER = 'net: "net.prototxt" base_lr: 1e-6 lr_policy: "fixed" momentum: 0.9 display: 1 snapshot_prefix: "s/run" '
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    for i in range(6):
+        cv2.imwrite(str(tmp_path / f"{i}.png"), rng.integers(0, 255, (16, 16, 3), dtype=np.uint8))
+    (tmp_path / "list.txt").write_text("".join(f"{tmp_path}/{i}.png {i % 2}\n" for i in range(6)))
+    (tmp_path / "net.prototxt").write_text(NET)
+    (tmp_path / "solver.prototxt").write_text(SOLVER + "max_iter: 1000000")
+    return tmp_path
+
+
+def start(folder: Path, *words: str, **environment: str) -> subprocess.Popen[str]:
+    env = {**os.environ, "GLOG_minloglevel": "0", "OMP_NUM_THREADS": "1", **environment}
+    return subprocess.Popen(
+        [*CAFFE, *words], cwd=folder, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def run(folder: Path, *words: str, **environment: str) -> tuple[int, str, str]:
+    process = start(folder, *words, **environment)
+    out, err = process.communicate()
+    return process.returncode, out, err
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "text"),
+    [
+        (["trian"], 1, "Unknown action: trian"),
+        (["train"], 1, "Need a solver definition to train."),
+        (["train", "-solver", "nope.prototxt"], 1, "File not found: nope.prototxt"),
+        (["train", "-solvr", "x"], 2, "ERROR: unknown command line flag 'solvr' (did you mean -solver?)"),
+        (
+            ["train", "-solver", "solver.prototxt", "-weights", "a", "-snapshot", "b"],
+            1,
+            "Give a snapshot to resume training or weights to finetune but not both.",
+        ),
+        (["train", "-solver", "solver.prototxt", "-weights", "a.caffemodel"], 1, "File not found: a.caffemodel"),
+        (["train", "-solver", "solver.prototxt", "-gpu", "zero"], 1, "-gpu zero: expected a GPU's number or all"),
+        (["train", "-solver", "solver.prototxt", "-gpu", "0,1"], 1, "name one"),
+        (["train", "-solver", "solver.prototxt", "-sigint_effect", "die"], 1, 'Invalid signal effect "die"'),
+        (["test"], 1, "Need a model definition to score."),
+        (["test", "-model", "net.prototxt"], 1, "Need model weights to score."),
+        (["test", "-model", "net.prototxt", "-weights", "none"], 1, "Could not open file none"),
+    ],
+)
+def test_one_clear_line(folder: Path, words: list[str], status: int, text: str) -> None:
+    code, out, err = run(folder, *words)
+    assert code == status
+    assert text in err.splitlines()[-1]
+    assert "Traceback" not in out + err
+    if status == 1:
+        assert re.match(r"F\d{4} [\d:.]+ +\d+ \w+\.py:\d+\] ", err.splitlines()[-1])
+
+
+def test_help_teaches(folder: Path) -> None:
+    code, out, _ = run(folder, "--help")
+    assert code == 0
+    assert "train" in out
+    assert "test" in out
+    code, out, _ = run(folder, "train", "--help")
+    assert code == 0
+    assert "-sigint_effect" in out
+    assert "caffe train -solver solver.prototxt -weights pretrained-weights.caffemodel -gpu 0" in out
+
+
+def test_solver_mode_gpu_without_a_gpu_warns_and_trains(folder: Path) -> None:
+    (folder / "solver.prototxt").write_text(SOLVER + "max_iter: 1 solver_mode: GPU")
+    code, _, err = run(folder, "train", "-solver", "solver.prototxt", CUDA_VISIBLE_DEVICES="")
+    assert code == 0
+    assert re.search(r"^W.*solver_mode: GPU, but there is no CUDA device here", err, re.MULTILINE)
+    code, _, err = run(folder, "train", "-solver", "solver.prototxt", "-gpu", "0", CUDA_VISIBLE_DEVICES="")
+    assert code == 1
+    assert "Cannot use GPU in CPU-only Caffe: check mode." in err.splitlines()[-1]
+
+
+def wait_for(process: subprocess.Popen[str], text: str) -> str:
+    """Read the log until a line has the text."""
+    assert process.stderr is not None
+    seen = []
+    for line in process.stderr:
+        seen.append(line)
+        if text in line:
+            return "".join(seen)
+    raise AssertionError(f"never saw {text!r} in\n{''.join(seen)}")
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_stop_snapshots_and_resumes(folder: Path, name: str) -> None:
+    process = start(folder, "train", "-solver", "solver.prototxt")
+    wait_for(process, "Iteration 3 ")
+    process.send_signal(getattr(signal, name))
+    _, err = process.communicate()
+    assert process.returncode == 130
+    assert "Optimization stopped early." in err
+    states = list((folder / "s").glob("*.solverstate"))
+    assert len(states) == 1
+    stopped = int(states[0].stem.rsplit("_", 1)[1])
+    (folder / "solver.prototxt").write_text(SOLVER + f"max_iter: {stopped + 2}")
+    code, _, err = run(folder, "train", "-solver", "solver.prototxt", "-snapshot", str(states[0]))
+    assert code == 0
+    assert f"Iteration {stopped} (" in err
+    assert (folder / "s" / f"run_iter_{stopped + 2}.caffemodel").exists()
+
+
+def test_hup_snapshots_and_goes_on(folder: Path) -> None:
+    process = start(folder, "train", "-solver", "solver.prototxt")
+    wait_for(process, "Iteration 2 ")
+    process.send_signal(signal.SIGHUP)
+    wait_for(process, "Snapshotting solver state")
+    wait_for(process, "Iteration ")
+    process.kill()
+    process.communicate()
+    assert list((folder / "s").glob("*.caffemodel"))
+
+
+def test_kill_leaves_only_whole_files(folder: Path) -> None:
+    """SIGKILL while snapshots are written after every iteration: each file that has its name can be read."""
+    from caffe.proto.binary import read_state, read_weights
+
+    (folder / "solver.prototxt").write_text(SOLVER + "max_iter: 1000000 snapshot: 1")
+    for pause in (0.0, 0.05, 0.11):
+        process = start(folder, "train", "-solver", "solver.prototxt")
+        wait_for(process, "Iteration 1 ")
+        time.sleep(pause)
+        process.kill()
+        process.communicate()
+    models = list((folder / "s").glob("*.caffemodel"))
+    states = list((folder / "s").glob("*.solverstate"))
+    assert models
+    assert states
+    for path in models:
+        assert read_weights(str(path))
+    for path in states:
+        assert read_state(str(path))[0] == int(path.stem.rsplit("_", 1)[1])
+
+
+def test_an_unreadable_picture_is_named(folder: Path) -> None:
+    (folder / "5.png").write_bytes(b"no picture")
+    code, _, err = run(folder, "train", "-solver", "solver.prototxt")
+    assert code == 1
+    assert "5.png" in err.splitlines()[-1]
+    assert "Traceback" not in err
