@@ -9,14 +9,15 @@ Caffe's gradient is not autograd's, and then as a `torch.autograd.Function` with
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from math import prod
+from typing import Any, ClassVar
 
 import torch
 
 from caffe.blob import Blob
 from caffe.errors import LayerError
 from caffe.fillers import fill
-from caffe.proto.caffe_pb2 import TRAIN, FillerParameter, LayerParameter
+from caffe.proto.caffe_pb2 import TRAIN, FillerParameter, LayerParameter, LossParameter
 
 Shape = tuple[int, ...]
 
@@ -73,6 +74,13 @@ class Layer:
         """Whether a gradient flows to that bottom."""
         return self.differentiable[min(bottom, len(self.differentiable) - 1)]
 
+    def state(self) -> dict[str, Any]:
+        """Where a reading layer stands, in plain values; `restore` takes it back."""
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on reading from where `state` was taken."""
+
     def close(self) -> None:
         """Let go of files and threads."""
 
@@ -83,6 +91,13 @@ class Layer:
         if i not in self.leaves:
             self.leaves[i] = self.blobs[i].leaf(self.wanted[i] and torch.is_grad_enabled())
         return self.leaves[i]
+
+    def own_weight(self, i: int) -> torch.Tensor:
+        """Parameter blob ``i``, for a layer that adds or copies it.
+
+        There the parameter's gradient may be the top's gradient itself; the factor 1 gives it its own memory.
+        """
+        return self.weight(i) * 1
 
     def add_blob(self, shape: Shape, filler: FillerParameter | None = None) -> Blob:
         """Append a parameter blob of that shape, filled as the prototxt says (zeros without a filler)."""
@@ -104,9 +119,32 @@ class Layer:
             )
         return index % len(shape)
 
+    def forbid_in_place(self) -> None:
+        """Refuse a top that is its bottom."""
+        if self.param.top[0] == self.param.bottom[0]:
+            raise self.error(
+                f"Check failed: top[0] != bottom[0] {self.type} Layer does not allow in-place computation. "
+                "Give its top a name of its own"
+            )
+
     def error(self, message: str) -> LayerError:
         """An error that names this layer and its type; the caller raises it."""
         return LayerError(self.name, f"({self.param.type}) {message}")
+
+
+class BlobLayer(Layer):
+    """A layer that works on the net's own blobs, forward and backward, instead of being differentiated.
+
+    Attributes:
+        bottom, top: the blobs that the net joins it to, before `setup`.
+    """
+
+    bottom: list[Blob]
+    top: list[Blob]
+
+    def backward(self, propagate_down: list[bool]) -> None:
+        """Write the bottoms' gradients where asked for, and add to the parameters', from the tops'."""
+        raise NotImplementedError(f"{type(self).__name__} must have a backward pass")
 
 
 class ElementwiseLayer(Layer):
@@ -116,9 +154,57 @@ class ElementwiseLayer(Layer):
         return [bottoms[0]]
 
 
+class LossLayer(Layer):
+    """A layer that ends in one number, which counts in the net's loss with weight 1 unless told otherwise.
+
+    Its top may be left out of the prototxt. `unset` is the normalization of nets that ask for none.
+    """
+
+    bottoms = (2, 2)
+    differentiable: ClassVar[tuple[bool, ...]] = (True, False)
+    is_loss = True
+    unset: ClassVar[LossParameter.NormalizationMode] = LossParameter.VALID
+
+    def reshape(self, bottoms: Sequence[Shape]) -> list[Shape]:
+        scores, labels = bottoms[:2]
+        if not scores or scores[:1] != labels[:1]:
+            raise self.error(
+                "Check failed: bottom[0]->shape(0) == bottom[1]->shape(0) The data and label should have the same "
+                f"first dimension. Bottom 0 is {describe(scores)}, bottom 1 {describe(labels)}"
+            )
+        return [()]
+
+    @property
+    def ignored(self) -> int | None:
+        """The label that does not count, if there is one."""
+        p = self.param.loss_param
+        return p.ignore_label if p.HasField("ignore_label") else None
+
+    def normalizer(self, predictions: int, counted: torch.Tensor, batch: int) -> torch.Tensor | float:
+        """What the sum is divided by, as ``loss_param.normalization`` says (never below 1).
+
+        VALID (the default of most types): predictions whose label counts; FULL: all
+        predictions; BATCH_SIZE: the batch; NONE: 1. The older ``normalize: false`` means BATCH_SIZE, true VALID.
+        """
+        p = self.param.loss_param
+        mode = p.normalization if p.HasField("normalization") else self.unset
+        if not p.HasField("normalization") and p.HasField("normalize"):
+            mode = LossParameter.VALID if p.normalize else LossParameter.BATCH_SIZE
+        if mode == LossParameter.VALID:
+            return counted.sum().clamp(min=1)
+        return max(1, {LossParameter.FULL: predictions, LossParameter.BATCH_SIZE: batch}.get(mode, 1))
+
+
+def rows_of(x: torch.Tensor) -> torch.Tensor:
+    """[N, ...] as a matrix with a row an item."""
+    return x.reshape(x.shape[0], prod(x.shape[1:]))
+
+
+def with_slope(value: torch.Tensor, x: torch.Tensor, slope: torch.Tensor) -> torch.Tensor:
+    """``value``, with ``slope`` as its derivative by ``x``: where Caffe's gradient is not that of its value."""
+    return value.detach() + (x - x.detach()) * slope.detach()
+
+
 def describe(shape: Sequence[int]) -> str:
     """Shape as Caffe prints it: ``2 3 8 8 (384)``."""
-    count = 1
-    for dim in shape:
-        count *= dim
-    return " ".join([*map(str, shape), f"({count})"])
+    return " ".join([*map(str, shape), f"({prod(shape)})"])

@@ -15,7 +15,7 @@ from caffe.errors import SolverError
 from caffe.net import Net
 from caffe.proto.caffe_pb2 import TEST, TRAIN, NetParameter, NetState, SolverParameter
 from caffe.proto.text import read_net, read_solver, to_text
-from caffe.solvers import lr_policy, snapshot
+from caffe.solvers import lr_policy, runstate, snapshot
 from caffe.solvers.registry import solver_class
 
 
@@ -152,6 +152,7 @@ class Solver:
         asked = states[number] if states else NetState()
         net = Net.from_param(self._with_state(message, TEST, asked))
         net.records = False
+        net.debug_info = self.param.debug_info
         self._load(net)
         net.share_with(self.net)
         return net
@@ -196,6 +197,7 @@ class Solver:
                     return
             for on_start, _ in self._callbacks:
                 on_start()
+            self.net.debug_info = p.debug_info and bool(p.display) and self.iter % p.display == 0
             self._losses.append(self._gradients())
             if p.display and self.iter % p.display == 0:
                 self._log_iteration()
@@ -284,12 +286,13 @@ class Solver:
         self._callbacks.append((on_start, on_gradients_ready))
 
     def snapshot(self) -> None:
-        """Write the weights and the solver's state under snapshot_prefix."""
-        snapshot.write(self)  # type: ignore[arg-type]
+        """Write the weights, the solver's state and the run's under snapshot_prefix."""
+        runstate.write(self, snapshot.write(self))  # type: ignore[arg-type]
 
     def restore(self, state_file: str) -> None:
-        """Go on from a ``.solverstate``."""
+        """Go on from a ``.solverstate``, exactly where the run's state lies beside it."""
         snapshot.restore(self, str(state_file))  # type: ignore[arg-type]
+        runstate.restore(self, str(state_file))
 
     def share_weights(self, net: Net) -> None:
         """Let ``net`` use the weights of the net in training."""

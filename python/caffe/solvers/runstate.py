@@ -1,0 +1,81 @@
+"""What Caffe's own files cannot hold and an exact resumption needs: random state and reading positions.
+
+It lies beside the snapshot as ``PREFIX_iter_N.runstate``, in JSON. Without it a run resumes as with BVLC Caffe:
+same weights, history and iteration, but data read from its start and random numbers drawn anew.
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode, b64encode
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from caffe import glog, rng
+from caffe.errors import FormatError
+from caffe.proto.binary import whole_file
+
+if TYPE_CHECKING:
+    from caffe.net import Net
+    from caffe.solvers.solver import Solver
+
+
+def path_beside(state_file: str) -> Path:
+    """The run state that belongs to a ``.solverstate`` or ``.solverstate.h5``."""
+    return Path(state_file.removesuffix(".h5").removesuffix(".solverstate") + ".runstate")
+
+
+def write(solver: Solver, state_file: str) -> None:
+    """Write the run state that belongs to ``state_file``."""
+    state = {
+        "random": _encode(rng.state()),
+        "readers": [_readers(net) for net in (solver.net, *solver.test_nets)],
+    }
+    with whole_file(str(path_beside(state_file))) as file:
+        file.write(json.dumps(state).encode())
+
+
+def restore(solver: Solver, state_file: str) -> None:
+    """Take random state and reading positions up again, where the file for it is there.
+
+    Raises:
+        FormatError: the file is there but cannot be read.
+        DataError: a position belongs to other data.
+    """
+    path = path_beside(state_file)
+    if not path.exists():
+        glog.warning(
+            "solver.cpp:517",
+            f"There is no {path} beside the snapshot: data is read from its start and random numbers are drawn anew.",
+        )
+        return
+    try:
+        state = json.loads(path.read_bytes())
+        random, readers = _decode(state["random"]), state["readers"]
+    except (ValueError, KeyError, TypeError) as problem:
+        raise FormatError(
+            f"{path}: not a run state that this version wrote ({problem}); remove the file to resume without it"
+        ) from problem
+    rng.restore(random)
+    for net, positions in zip((solver.net, *solver.test_nets), readers, strict=False):
+        for layer in net.layers:
+            if layer.is_data and layer.name in positions:
+                layer.restore(positions[layer.name])
+
+
+def _readers(net: Net) -> dict[str, Any]:
+    return {layer.name: layer.state() for layer in net.layers if layer.is_data}
+
+
+def _encode(random: dict[str, Any]) -> dict[str, str]:
+    """Generator states, which are byte tensors, as text."""
+    states = {"host": random["host"], **random["devices"]}
+    return {name: b64encode(state.numpy().tobytes()).decode() for name, state in states.items()}
+
+
+def _decode(text: dict[str, str]) -> dict[str, Any]:
+    states = {k: torch.from_numpy(np.frombuffer(b64decode(v), np.uint8).copy()) for k, v in text.items()}
+    return {"host": states.pop("host"), "devices": states}

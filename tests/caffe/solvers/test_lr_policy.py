@@ -1,0 +1,60 @@
+"""Learning rates against the formulas, written out number by number."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+import caffe
+from caffe.proto.caffe_pb2 import SolverParameter
+from caffe.solvers.lr_policy import POLICIES, check, current_step, rate
+
+
+def param(policy: str, **more: object) -> SolverParameter:
+    return SolverParameter(base_lr=0.5, lr_policy=policy, **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        (param("fixed"), {0: 0.5, 999: 0.5}),
+        (param("step", gamma=0.5, stepsize=10), {0: 0.5, 9: 0.5, 10: 0.25, 25: 0.125}),
+        (param("exp", gamma=0.5), {0: 0.5, 3: 0.0625}),
+        (param("inv", gamma=1, power=2), {0: 0.5, 1: 0.125, 4: 0.02}),
+        (param("multistep", gamma=0.5, stepvalue=[5, 8]), {4: 0.5, 5: 0.25, 7: 0.25, 8: 0.125, 100: 0.125}),
+        (param("poly", power=2, max_iter=10), {0: 0.5, 5: 0.125, 10: 0}),
+        (param("sigmoid", gamma=-1, stepsize=4), {4: 0.25, 0: 0.5 / (1 + math.exp(-4)), 8: 0.5 / (1 + math.exp(4))}),
+    ],
+    ids=lambda p: p.lr_policy if isinstance(p, SolverParameter) else "",
+)
+def test_rates(settings: SolverParameter, expected: dict[int, float]) -> None:
+    check(settings)
+    for iteration, value in expected.items():
+        assert rate(settings, iteration) == pytest.approx(value, rel=1e-6), iteration
+
+
+def test_every_policy_is_in_the_test() -> None:
+    assert set(POLICIES) == {"fixed", "step", "exp", "inv", "multistep", "poly", "sigmoid"}
+
+
+def test_current_step_counts_the_drops() -> None:
+    assert current_step(param("multistep", gamma=1, stepvalue=[5, 8]), 6) == 1
+    assert current_step(param("step", gamma=1, stepsize=3), 7) == 2
+    assert current_step(param("fixed"), 7) == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (param("steps"), "Unknown learning rate policy: steps .known policies: exp, fixed, inv"),
+        (SolverParameter(base_lr=1), "lr_policy is not set"),
+        (param("step", gamma=0.1, stepsize=0), r"this->param_.stepsize\(\) > 0 \(0 vs. 0\)"),
+        (param("step", gamma=0.1), "'step' needs stepsize"),
+        (param("poly", power=1), "'poly' needs max_iter"),
+        (param("multistep", gamma=0.1, stepvalue=[8, 5]), "stepvalue must rise"),
+    ],
+)
+def test_mistakes(settings: SolverParameter, words: str) -> None:
+    with pytest.raises(caffe.CaffeError, match=words):
+        check(settings)

@@ -1,0 +1,233 @@
+"""The loop: what a run logs, keeps and goes on from; the oracle is BVLC's own log and arithmetic by hand."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import caffe
+
+Job = Callable[..., Path]
+
+
+@pytest.fixture
+def job(tmp_path: Path, golden: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
+    """The recorded tiny net on five drawn pictures, in a folder of its own; gives the solver file."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    (tmp_path / "images").mkdir()
+    lines = (golden / "logs" / "list.txt").read_text().splitlines()
+    for line in lines:
+        name, label = line.rsplit(" ", 1)
+        picture = rng.integers(0, 80, (40, 48, 3)) + 80 * int(label)
+        cv2.imwrite(str(Path(name).with_suffix(".png")), picture.astype(np.uint8))
+    (tmp_path / "list.txt").write_text("\n".join(lines).replace(".jpg", ".png") + "\n")
+
+    def make(net: Callable[[str], str] = str, solver: Callable[[str], str] = str) -> Path:
+        (tmp_path / "net.prototxt").write_text(net((golden / "logs" / "net.prototxt").read_text()))
+        path = tmp_path / "solver.prototxt"
+        path.write_text(solver((golden / "logs" / "solver.prototxt").read_text()))
+        return path
+
+    return make
+
+
+def messages(log: str) -> list[str]:
+    """Log lines without time and thread, numbers that chance or the clock decide replaced."""
+    text = re.sub(r"^([IWEF])\d{4} [\d:.]+ +\d+ ", r"\1 ", log, flags=re.MULTILINE)
+    text = re.sub(r"\(-?[\d.e+-]+ iter/s, [\d.e+-]+s/5 iters\)", "(RATE)", text)
+    text = re.sub(r"(loss|accuracy) = -?[\d.e+-]+", r"\1 = X", text)
+    text = re.sub(r"Loss: [\d.e+-]+", "Loss: X", text)
+    text = re.sub(r"\* 1 = [\d.e+-]+ loss", "* 1 = X loss", text)
+    return [line for line in text.splitlines() if "Waiting for data" not in line]
+
+
+def test_a_run_logs_what_bvlc_logged(job: Job, golden: Path, capfd, monkeypatch) -> None:
+    from caffe.tools.main import main
+
+    monkeypatch.setenv("GLOG_minloglevel", "0")
+    for name in ("train", "resume", "test"):
+        job()
+        command = {
+            "train": ["train", "-solver", "solver.prototxt"],
+            "resume": ["train", "-solver", "solver.prototxt", "-snapshot", "tiny_iter_10.solverstate"],
+            "test": ["test", "-model", "net.prototxt", "-weights", "tiny_iter_20.caffemodel", "-iterations", "3"],
+        }[name]
+        assert main(command) == 0
+        got, expected = capfd.readouterr().err, (golden / "logs" / f"{name}.log").read_text()
+        assert messages(got) == messages(expected), name
+
+
+def test_the_same_seed_is_the_same_run(job: Job) -> None:
+    def run() -> dict[str, np.ndarray]:
+        solver = caffe.get_solver(str(job()))
+        solver.step(12)
+        solver.close()
+        return {f"{n}{i}": b.data.copy() for n, bs in solver.net.params.items() for i, b in enumerate(bs)}
+
+    first, second = run(), run()
+    for name, values in first.items():
+        np.testing.assert_array_equal(values, second[name])
+
+
+def test_test_nets_see_the_weights_in_training(job: Job) -> None:
+    solver = caffe.get_solver(str(job()))
+    solver.step(3)
+    assert solver.test_nets[0].params["fc"][0] is solver.net.params["fc"][0]
+    solver.close()
+
+
+def test_a_snapshot_holds_weights_history_and_place(job: Job) -> None:
+    solver = caffe.get_solver(str(job()))
+    solver.step(10)
+    weights = {n: [b.data.copy() for b in bs] for n, bs in solver.net.params.items()}
+    history = [h.numpy().copy() for h in solver.history]
+    solver.close()
+    other = caffe.get_solver(str(job()))
+    other.restore("tiny_iter_10.solverstate")
+    assert other.iter == 10
+    for name, blobs in weights.items():
+        for mine, theirs in zip(blobs, other.net.params[name], strict=True):
+            np.testing.assert_array_equal(mine, theirs.data)
+    for mine, theirs in zip(history, other.history, strict=True):
+        np.testing.assert_array_equal(mine, theirs.numpy())
+    other.close()
+
+
+@pytest.mark.parametrize("stop", [1, 7, 10])
+@pytest.mark.parametrize("kind", ["SGD", "Adam"])
+def test_a_stopped_and_resumed_run_equals_the_one_that_never_stopped(job: Job, kind: str, stop: int) -> None:
+    """To the bit, with shuffling, random crops, mirroring and dropout."""
+    dropout = 'layer { name: "drop" type: "Dropout" bottom: "pool1" top: "pool1" }\nlayer { name: "fc"'
+    drop = lambda text: text.replace('layer { name: "fc"', dropout)  # noqa: E731
+    retype = lambda text: text + f' type: "{kind}" test_interval: 4 '  # noqa: E731
+    settings = lambda text: retype(text.replace("test_interval: 10", "").replace("snapshot: 10", ""))  # noqa: E731
+    whole = caffe.get_solver(str(job(net=drop, solver=settings)))
+    whole.step(16)
+    whole.close()
+    first = caffe.get_solver(str(job(net=drop, solver=settings)))
+    first.step(stop)
+    first.snapshot()
+    first.close()
+    caffe.set_random_seed(12345)  # whatever another process would start with
+    second = caffe.get_solver(str(job(net=drop, solver=lambda s: settings(s).replace("random_seed: 7", ""))))
+    second.restore(f"tiny_iter_{stop}.solverstate")
+    second.step(16 - stop)
+    second.close()
+    for name, blobs in whole.net.params.items():
+        for mine, theirs in zip(blobs, second.net.params[name], strict=True):
+            np.testing.assert_array_equal(mine.data, theirs.data)
+    for mine, theirs in zip(whole.history, second.history, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+def test_without_the_run_state_it_resumes_as_caffe_does_and_says_so(job: Job, capfd, monkeypatch) -> None:
+    solver = caffe.get_solver(str(job()))
+    solver.snapshot()
+    solver.close()
+    Path("tiny_iter_0.runstate").unlink()
+    monkeypatch.setenv("GLOG_minloglevel", "0")
+    again = caffe.get_solver(str(job()))
+    again.restore("tiny_iter_0.solverstate")
+    again.close()
+    assert re.search(r"^W.*There is no tiny_iter_0.runstate beside the snapshot", capfd.readouterr().err, re.MULTILINE)
+
+
+def test_a_broken_run_state_names_itself_and_the_cure(job: Job) -> None:
+    solver = caffe.get_solver(str(job()))
+    solver.snapshot()
+    Path("tiny_iter_0.runstate").write_text("{")
+    with pytest.raises(caffe.CaffeError, match="tiny_iter_0.runstate: not a run state.*remove the file"):
+        solver.restore("tiny_iter_0.solverstate")
+    solver.close()
+
+
+def test_a_state_that_bvlc_wrote_resumes(job: Job, golden: Path) -> None:
+    rename = lambda text: text.replace('"fc"', '"fc_new"')  # noqa: E731  (the recorded run was the fine-tuned one)
+    solver = caffe.get_solver(str(job(net=rename)))
+    for suffix in ("caffemodel", "solverstate"):
+        name = f"tiny_iter_10.{suffix}"
+        Path(name).write_bytes((golden / "files" / name).read_bytes())
+    solver.restore("tiny_iter_10.solverstate")
+    assert solver.iter == 10
+    assert all(h.abs().sum() > 0 for h in solver.history)
+    solver.step(1)
+    solver.close()
+
+
+def test_the_folder_of_snapshots_is_made(job: Job, tmp_path: Path) -> None:
+    solver = caffe.get_solver(str(job(solver=lambda s: s.replace('"tiny"', '"deep/down/tiny"'))))
+    solver.snapshot()
+    solver.close()
+    files = sorted(p.name for p in (tmp_path / "deep" / "down").iterdir())
+    assert files == ["tiny_iter_0.caffemodel", "tiny_iter_0.runstate", "tiny_iter_0.solverstate"]
+
+
+def test_iter_size_is_a_larger_batch(job: Job) -> None:
+    """Two half batches give the gradient of the whole."""
+    plain = lambda text: text.replace("shuffle: true", "").replace("mirror: true", "")  # noqa: E731
+    once = caffe.get_solver(str(job(net=plain)))
+    start = {n: [b.data.copy() for b in bs] for n, bs in once.net.params.items()}
+    once.net.forward()
+    once.net.clear_param_diffs()
+    once.net.backward()
+    expected = once.net.params["fc"][0].diff.copy()
+    once.close()
+    twice = caffe.get_solver(str(job(net=plain, solver=lambda s: s + " iter_size: 2 ").resolve()))
+    for name, blobs in start.items():
+        for values, blob in zip(blobs, twice.net.params[name], strict=True):
+            blob.data[...] = values
+    seen = []
+    # five pictures in batches of five: both halves are the same pictures, their mean gradient is the batch's
+    twice.add_callback(lambda: None, lambda: seen.append(twice.net.params["fc"][0].diff.copy()))
+    twice.step(1)
+    twice.close()
+    scale = np.abs(expected).max()
+    crop_free = np.abs(seen[0] / 2 - expected).max()
+    assert crop_free <= 0.5 * scale  # the crops are drawn anew: alike, not equal
+    assert np.abs(seen[0]).max() > 1.2 * scale
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            lambda s: s.replace('net: "net.prototxt"', ""),
+            r"num_train_nets >= 1 \(0 vs. 1\) SolverParameter must specify",
+        ),
+        (lambda s: s + ' train_net: "net.prototxt"', "must not contain more than one of"),
+        (lambda s: s.replace('"step"', '"steps"'), "Unknown learning rate policy: steps"),
+        (
+            lambda s: s.replace("test_iter: 1", 'test_iter: 1 test_net: "a" test_net: "b"'),
+            "test_iter must be specified",
+        ),
+        (lambda s: s.replace("test_interval: 10", ""), r"test_interval\(\) > 0 \(0 vs. 0\)"),
+        (lambda s: s + ' regularization_type: "L3"', "Unknown regularization type: L3 .known types: L1, L2"),
+        (lambda s: s + ' type: "SGDD"', r"Unknown solver type: SGDD \(known types: "),
+        (lambda s: s + " average_loss: 0", "average_loss should be non-negative"),
+        (lambda s: s.replace('"net.prototxt"', '"nope.prototxt"'), "File not found: nope.prototxt"),
+        (lambda s: s + ' weights: "none.caffemodel"', "Couldn't open none.caffemodel"),
+        (lambda s: s.replace('"tiny"', '"/proc/nowhere/tiny"'), "Cannot write to snapshot prefix '/proc/nowhere/tiny'"),
+        (lambda s: s + " momentum: 0.9", 'Non-repeated field "momentum" is specified multiple times'),
+    ],
+)
+def test_mistakes_in_a_solver_file(job: Job, change: Callable[[str], str], words: str) -> None:
+    with pytest.raises(caffe.CaffeError, match=words):
+        caffe.get_solver(str(job(solver=change)))
+
+
+def test_a_state_of_another_net(job: Job) -> None:
+    solver = caffe.get_solver(str(job()))
+    solver.snapshot()
+    solver.close()
+    bigger = caffe.get_solver(
+        str(job(net=lambda s: s.replace('"fc"', '"fd"').replace("num_output: 3", "num_output: 4")))
+    )
+    with pytest.raises(caffe.CaffeError, match="tiny_iter_0.solverstate: history blob 2 has shape"):
+        bigger.restore("tiny_iter_0.solverstate")
+    bigger.close()

@@ -1,0 +1,71 @@
+"""Blobs: live views, lazily made memory, legacy shapes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import caffe
+
+
+def test_a_view_shows_what_comes_later() -> None:
+    blob = caffe.Blob((2, 3))
+    view = blob.data
+    assert view.dtype == np.float32
+    assert not view.any()
+    blob.set_data(torch.arange(6.0).view(2, 3))
+    np.testing.assert_array_equal(view, [[0, 1, 2], [3, 4, 5]])
+    view[0, 0] = 9
+    assert blob.data_tensor()[0, 0] == 9
+
+
+def test_memory_that_nobody_looked_at_is_adopted_without_a_copy() -> None:
+    blob, values = caffe.Blob((4,)), torch.ones(4)
+    blob.set_data(values)
+    assert blob.data_tensor() is values
+
+
+def test_gradients_add_up_and_clear() -> None:
+    blob = caffe.Blob((2,))
+    assert not blob.has_diff
+    blob.add_diff(torch.tensor([1.0, 2.0]))
+    blob.add_diff(torch.tensor([1.0, 2.0]))
+    np.testing.assert_array_equal(blob.diff, [2, 4])
+    view = blob.diff
+    blob.clear_diff()
+    np.testing.assert_array_equal(view, [0, 0])
+
+
+def test_reshape_keeps_the_values_where_the_count_does() -> None:
+    blob = caffe.Blob((2, 3))
+    blob.data[...] = np.arange(6).reshape(2, 3)
+    blob.reshape(3, 2)
+    np.testing.assert_array_equal(blob.data, [[0, 1], [2, 3], [4, 5]])
+    assert blob.diff.shape == (3, 2)
+    blob.reshape(1, 5)
+    assert not blob.data.any()
+
+
+def test_legacy_accessors() -> None:
+    blob = caffe.Blob((5, 4))
+    assert (blob.num, blob.channels, blob.height, blob.width, blob.count) == (5, 4, 1, 1, 20)
+    with pytest.raises(caffe.CaffeError, match="Cannot use legacy accessors on Blobs with > 4 axes"):
+        _ = caffe.Blob((1, 1, 1, 1, 1)).num
+
+
+def test_a_memory_format_of_its_own_does_not_show() -> None:
+    values = torch.arange(24.0).view(1, 2, 3, 4).contiguous(memory_format=torch.channels_last)
+    blob = caffe.Blob((1, 2, 3, 4))
+    blob.set_data(values)
+    assert blob.data.flags.c_contiguous
+    np.testing.assert_array_equal(blob.data.ravel(), np.arange(24))
+
+
+def test_a_blob_seen_in_another_shape_shares_values_and_gradients() -> None:
+    owner = caffe.Blob((2, 3))
+    other = owner.seen_as((6,))
+    other.data[...] = np.arange(6)
+    other.add_diff(torch.ones(6))
+    np.testing.assert_array_equal(owner.data, [[0, 1, 2], [3, 4, 5]])
+    assert owner.diff.sum() == 6
