@@ -1,4 +1,4 @@
-"""Shared by all tests: where the recordings are, and silence of the runtime's log."""
+"""Shared by all tests: where the recordings are, silence of the runtime's log, and the device."""
 
 from __future__ import annotations
 
@@ -17,3 +17,12 @@ GOLDEN = Path(__file__).parent / "golden"
 def golden() -> Path:
     """Folder of the recordings."""
     return GOLDEN
+
+
+@pytest.fixture(scope="session", autouse=True)
+def device() -> None:
+    """Make nets on the GPU where CAFFE_TEST_DEVICE=cuda asks for it."""
+    if os.environ.get("CAFFE_TEST_DEVICE", "cpu") != "cpu":
+        import caffe
+
+        caffe.set_mode_gpu()
