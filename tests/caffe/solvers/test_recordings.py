@@ -40,4 +40,4 @@ def test_agrees_with_bvlc(path: Path, tmp_path: Path) -> None:
 
 
 def test_there_are_recordings() -> None:
-    assert len(RECORDINGS) >= 7
+    assert len(RECORDINGS) >= 9

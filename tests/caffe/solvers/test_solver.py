@@ -168,31 +168,6 @@ def test_the_folder_of_snapshots_is_made(job: Job, tmp_path: Path) -> None:
     assert files == ["tiny_iter_0.caffemodel", "tiny_iter_0.runstate", "tiny_iter_0.solverstate"]
 
 
-def test_iter_size_is_a_larger_batch(job: Job) -> None:
-    """Two half batches give the gradient of the whole."""
-    plain = lambda text: text.replace("shuffle: true", "").replace("mirror: true", "")  # noqa: E731
-    once = caffe.get_solver(str(job(net=plain)))
-    start = {n: [b.data.copy() for b in bs] for n, bs in once.net.params.items()}
-    once.net.forward()
-    once.net.clear_param_diffs()
-    once.net.backward()
-    expected = once.net.params["fc"][0].diff.copy()
-    once.close()
-    twice = caffe.get_solver(str(job(net=plain, solver=lambda s: s + " iter_size: 2 ").resolve()))
-    for name, blobs in start.items():
-        for values, blob in zip(blobs, twice.net.params[name], strict=True):
-            blob.data[...] = values
-    seen = []
-    # five pictures in batches of five: both halves are the same pictures, their mean gradient is the batch's
-    twice.add_callback(lambda: None, lambda: seen.append(twice.net.params["fc"][0].diff.copy()))
-    twice.step(1)
-    twice.close()
-    scale = np.abs(expected).max()
-    crop_free = np.abs(seen[0] / 2 - expected).max()
-    assert crop_free <= 0.5 * scale  # the crops are drawn anew: alike, not equal
-    assert np.abs(seen[0]).max() > 1.2 * scale
-
-
 @pytest.mark.parametrize(
     ("change", "words"),
     [
