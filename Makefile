@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format proto clean
+.PHONY: help setup demo test bench lint format proto clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -25,6 +25,9 @@ demo: $(READY) ## the whole main job on a small set of drawn flowers, in under f
 
 test: $(READY) ## run the tests, on all cores
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto $(ARGS)
+
+bench: $(READY) ## measure speed and memory beside a peer, as ratios
+	@$(BIN)/python bench/weights.py
 
 lint: $(READY) ## ruff and mypy
 	@$(BIN)/ruff check .

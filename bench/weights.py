@@ -1,0 +1,132 @@
+"""How long VGG-16's weights take to load and save, and how much memory, beside plain reading and copying.
+
+    python bench/weights.py
+
+Writes a file of VGG-16's shapes with random values, in the V1 form of the published one (553 MB), to a temporary
+folder. Peer: the file read with numpy and copied once (for saving: the bytes written and synced). Each is run in
+turn, several times; printed are the ratios of the medians.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+os.environ.setdefault("GLOG_minloglevel", "2")
+
+import caffe
+from caffe import layers as L
+from caffe.proto import caffe_pb2
+
+REPEATS = 5
+BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
+
+
+def deploy() -> caffe_pb2.NetParameter:
+    """VGG-16, one picture."""
+    n = caffe.NetSpec()
+    n.data = L.Input(shape={"dim": [1, 3, 224, 224]})
+    top = n.data
+    for block, (width, depth) in enumerate(BLOCKS, 1):
+        for i in range(1, depth + 1):
+            top = n[f"conv{block}_{i}"] = L.Convolution(top, num_output=width, kernel_size=3, pad=1)
+            n[f"relu{block}_{i}"] = L.ReLU(top, in_place=True)
+        top = n[f"pool{block}"] = L.Pooling(top, kernel_size=2, stride=2)
+    for name, outputs in (("fc6", 4096), ("fc7", 4096), ("fc8", 1000)):
+        top = n[name] = L.InnerProduct(top, num_output=outputs)
+    return n.to_proto()
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 127:
+        out.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*out, value])
+
+
+def _field(number: int, payload: bytes) -> bytes:
+    return _varint(number << 3 | 2) + _varint(len(payload)) + payload
+
+
+def write_v1(net: caffe.Net, path: Path) -> None:
+    """Write the net's shapes with random values as the first Caffe files of VGG had them."""
+    rng = np.random.default_rng(0)
+    kinds = {"Convolution": "CONVOLUTION", "InnerProduct": "INNER_PRODUCT"}
+    with path.open("wb") as file:
+        for name, blobs in net.params.items():
+            kind = caffe_pb2.V1LayerParameter.LayerType.Value(kinds[net.layer_dict[name].type])
+            head = caffe_pb2.V1LayerParameter(name=name, type=kind).SerializeToString()
+            for blob in blobs:
+                shape = (1,) * (4 - len(blob.shape)) + blob.shape
+                sizes = caffe_pb2.BlobProto(num=shape[0], channels=shape[1], height=shape[2], width=shape[3])
+                values = rng.standard_normal(blob.count, dtype=np.float32) * np.float32(0.01)
+                head += _field(6, sizes.SerializeToString() + _field(5, values.tobytes()))
+            file.write(_field(2, head))
+
+
+def alternate(ours: Callable[[], object], peer: Callable[[], object]) -> float:
+    """Ratio of the medians of both, run in turn."""
+    seconds: tuple[list[float], list[float]] = ([], [])
+    for _ in range(REPEATS):
+        for times, run in zip(seconds, (ours, peer), strict=True):
+            start = time.perf_counter()
+            run()
+            times.append(time.perf_counter() - start)
+    return statistics.median(seconds[0]) / statistics.median(seconds[1])
+
+
+def read_and_copy(path: Path) -> np.ndarray:
+    """The least that loading can mean."""
+    return np.fromfile(path, np.uint8).copy()
+
+
+def write_and_sync(data: np.ndarray, path: Path) -> None:
+    """The least that saving can mean."""
+    with path.open("wb") as file:
+        file.write(data)
+        os.fsync(file.fileno())
+
+
+def peak() -> float:
+    """Highest memory of this process so far, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
+
+
+def main() -> int:
+    """Print the ratios."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "deploy.prototxt").write_text(str(deploy()))
+        net = caffe.Net(str(folder / "deploy.prototxt"), caffe.TEST)
+        file = folder / "vgg16.caffemodel"
+        write_v1(net, file)
+        size = file.stat().st_size
+        pid = os.fork()
+        if pid == 0:  # a process of its own, whose peak begins where loading begins
+            before = peak()
+            fresh = caffe.Net(str(folder / "deploy.prototxt"), caffe.TEST, weights=str(file))
+            (folder / "memory").write_text(str((peak() - before) / size))
+            os._exit(0 if fresh else 1)
+        os.waitpid(pid, 0)
+        memory = float((folder / "memory").read_text())
+        load = alternate(lambda: net.copy_from(str(file)), lambda: read_and_copy(file))
+        raw = read_and_copy(file)
+        save = alternate(lambda: net.save(str(folder / "ours")), lambda: write_and_sync(raw, folder / "peer"))
+    print(f"weights of {size / 1e6:.0f} MB, V1 form")
+    print(f"  a new net with them: {memory:.2f} times the file's size in memory")
+    print(f"  loading: {load:.2f} times reading and copying the file")
+    print(f"  saving: {save:.2f} times writing and syncing the bytes")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
