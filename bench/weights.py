@@ -10,8 +10,8 @@ turn, several times; printed are the ratios of the medians.
 from __future__ import annotations
 
 import os
-import resource
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -97,27 +97,32 @@ def write_and_sync(data: np.ndarray, path: Path) -> None:
 
 
 def peak() -> float:
-    """Highest memory of this process so far, in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
+    """Most memory that this process ever had, in bytes."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(float(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+
+
+def memory_of_loading(deploy: str, file: str) -> float:
+    """Memory that a new net with these weights adds to this process, in bytes."""
+    before = peak()
+    caffe.Net(deploy, caffe.TEST, weights=file)
+    return peak() - before
 
 
 def main() -> int:
     """Print the ratios."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        (folder / "deploy.prototxt").write_text(str(deploy()))
-        net = caffe.Net(str(folder / "deploy.prototxt"), caffe.TEST)
-        file = folder / "vgg16.caffemodel"
+        prototxt, file = folder / "deploy.prototxt", folder / "vgg16.caffemodel"
+        prototxt.write_text(str(deploy()))
+        net = caffe.Net(str(prototxt), caffe.TEST)
         write_v1(net, file)
         size = file.stat().st_size
-        pid = os.fork()
-        if pid == 0:  # a process of its own, whose peak begins where loading begins
-            before = peak()
-            fresh = caffe.Net(str(folder / "deploy.prototxt"), caffe.TEST, weights=str(file))
-            (folder / "memory").write_text(str((peak() - before) / size))
-            os._exit(0 if fresh else 1)
-        os.waitpid(pid, 0)
-        memory = float((folder / "memory").read_text())
+        # in a process of its own, whose peak begins where loading begins
+        child = subprocess.run(
+            [sys.executable, __file__, str(prototxt), str(file)], check=True, stdout=subprocess.PIPE, text=True
+        )
+        memory = float(child.stdout) / size
         load = alternate(lambda: net.copy_from(str(file)), lambda: read_and_copy(file))
         raw = read_and_copy(file)
         save = alternate(lambda: net.save(str(folder / "ours")), lambda: write_and_sync(raw, folder / "peer"))
@@ -129,4 +134,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    if len(sys.argv) == 3:
+        print(memory_of_loading(*sys.argv[1:]))
+    else:
+        sys.exit(main())
