@@ -68,7 +68,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     cli.add_argument("--seed", type=int, default=1, help="of the three trainings (1)")
     cli.add_argument("--output", type=Path, default=ROOT / "demo", metavar="DIR", help="where results go (demo)")
     args = cli.parse_args(argv)
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait for a busy core must not take another
     return exit_status("demo.py", lambda: demo(args.output.resolve(), args.seed))
 
 

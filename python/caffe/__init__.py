@@ -14,20 +14,39 @@ __version__ = "1.0.0"
 _NAMES = {
     "Net": "caffe.net",
     "Blob": "caffe.blob",
-    "Layer": "caffe.layers.base",
+    "Layer": "caffe.layers.python",
+    "layer_type_list": "caffe.layers.registry",
     "SGDSolver": "caffe.solvers.sgd",
+    "NesterovSolver": "caffe.solvers.nesterov",
+    "AdaGradSolver": "caffe.solvers.adagrad",
+    "RMSPropSolver": "caffe.solvers.rmsprop",
+    "AdaDeltaSolver": "caffe.solvers.adadelta",
+    "AdamSolver": "caffe.solvers.adam",
     "get_solver": "caffe.solvers.solver",
+    "NetSpec": "caffe.net_spec",
+    "params": "caffe.net_spec",
+    "to_proto": "caffe.net_spec",
     "Classifier": "caffe.classifier",
+    "Detector": "caffe.detector",
+    "Timer": "caffe.timer",
+    "init_log": "caffe.glog",
+    "log": "caffe.glog",
     "set_mode_cpu": "caffe.device",
     "set_mode_gpu": "caffe.device",
     "set_device": "caffe.device",
     "set_random_seed": "caffe.rng",
-    "layer_type_list": "caffe.layers.registry",
+    "NCCL": "caffe.parallel",
+    "has_nccl": "caffe.parallel",
+    "set_multiprocess": "caffe.parallel",
+    "set_solver_count": "caffe.parallel",
+    "set_solver_rank": "caffe.parallel",
+    "solver_count": "caffe.parallel",
+    "solver_rank": "caffe.parallel",
     "TRAIN": "caffe.proto.caffe_pb2",
     "TEST": "caffe.proto.caffe_pb2",
     "CaffeError": "caffe.errors",
 }
-_MODULES = ("classifier", "errors", "io", "proto")
+_MODULES = ("classifier", "coord_map", "detector", "draw", "errors", "io", "layers", "net_spec", "proto")
 
 __all__ = [*_NAMES, *_MODULES, "__version__"]
 
@@ -37,8 +56,6 @@ def __getattr__(name: str) -> Any:
         return import_module(f"caffe.{name}")
     if name not in _NAMES:
         raise AttributeError(f"module 'caffe' has no attribute {name!r}")
-    import_module("caffe.layers")  # every layer type is registered before any is asked for
-    import_module("caffe.solvers")
     value = getattr(import_module(_NAMES[name]), name)
     globals()[name] = value
     return value

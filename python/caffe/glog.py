@@ -33,6 +33,16 @@ def _write(severity: str, place: str, message: str) -> None:
     sys.stderr.flush()
 
 
+def init_log(level: int = 0) -> None:
+    """Silence lines below ``level``, 0 (INFO) to 3 (FATAL), from here on (pycaffe's `init_log`)."""
+    os.environ["GLOG_minloglevel"] = str(int(level))
+
+
+def log(message: str) -> None:
+    """Write a line of the caller's (pycaffe's `log`)."""
+    info("_caffe.cpp:64", message)
+
+
 def info(place: str, message: str) -> None:
     """Write an ``I`` line; ``place`` is Caffe's ``file.cpp:line``."""
     _write("I", place, message)

@@ -15,13 +15,14 @@ import numpy as np
 import torch
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
+from caffe import batches, debug, glog, weights
 from caffe import device as devices
-from caffe import glog, weights
 from caffe.blob import Blob
 from caffe.errors import CaffeError, NetError
 from caffe.graph.rules import filter_net
 from caffe.graph.splits import insert_splits
-from caffe.layers.base import Layer
+from caffe.layers.base import BlobLayer, Layer
+from caffe.layers.memory import MemoryData
 from caffe.proto.caffe_pb2 import TEST, TRAIN, NetParameter
 from caffe.proto.text import read_net, to_text
 from caffe.wiring import Wiring, wire
@@ -42,6 +43,7 @@ class Net:
         inputs, outputs: blob names: tops of Input layers, and blobs that no layer reads.
         top_names, bottom_names: layer name -> blob names.
         blob_loss_weights: blob name -> weight in the loss.
+        debug_info: whether the mean of every blob is logged.
         records: whether `forward` keeps what `backward` needs; nets that are only tested switch it off.
     """
 
@@ -84,6 +86,7 @@ class Net:
         self.name = self.param.name
         self.device = device
         self.records = True
+        self.debug_info: bool = param.debug_info
         self._wiring: Wiring = wire(self.param, device)
         self._tape: dict[int, Tape] = {}
         self._shapes = [[self._wiring.blobs[b].shape for b in row] for row in self._wiring.bottom_ids]
@@ -103,6 +106,9 @@ class Net:
         self.top_names = self._blob_names_by_layer(w.top_ids)
         self.bottom_names = self._blob_names_by_layer(w.bottom_ids)
         self.learnable = w.learnable
+        # pycaffe's names that scripts use in spite of their underscore
+        self._blobs, self._blob_names, self._layer_names = w.blobs, w.blob_names, w.names
+        self._blob_loss_weights, self._inputs, self._outputs = w.loss_weights, w.inputs, w.outputs
 
     def _blob_names_by_layer(self, ids: Sequence[Sequence[int]]) -> OrderedDict[str, list[str]]:
         w = self._wiring
@@ -118,28 +124,36 @@ class Net:
         for i in range(start, len(self.layers) if end is None else end + 1):
             self._announce("before_forward", i)
             loss = loss + self._forward_layer(i)
+            if self.debug_info:
+                debug.forward(self._wiring, i)
             self._announce("after_forward", i)
         return loss
 
     def _forward_layer(self, i: int) -> torch.Tensor | float:
-        w, layer = self._wiring, self.layers[i]
-        bottoms = [w.blobs[b] for b in w.bottom_ids[i]]
+        w = self._wiring
         self._reshape_layer(i)
-        recording = self.records and w.needs_backward[i]
-        layer.leaves.clear()
-        with torch.set_grad_enabled(recording):
-            inputs = [b.leaf(n and recording) for b, n in zip(bottoms, w.bottom_needs[i], strict=True)]
-            outputs = layer.forward(*inputs)
+        outputs = self._compute(i)
         loss: torch.Tensor | float = 0.0
         for top, values in zip(w.top_ids[i] if outputs else [], outputs, strict=True):
             w.blobs[top].set_data(values.detach())
             if w.loss_weights[top]:
                 loss = loss + w.loss_weights[top] * values.detach().sum()
+        return loss
+
+    def _compute(self, i: int) -> list[torch.Tensor]:
+        """Give the tops of layer i, from what its bottoms hold; keep what its backward pass needs."""
+        w, layer = self._wiring, self.layers[i]
+        bottoms = [w.blobs[b] for b in w.bottom_ids[i]]
+        recording = self.records and w.needs_backward[i]
+        layer.leaves.clear()
+        with torch.set_grad_enabled(recording):
+            inputs = [b.leaf(n and recording) for b, n in zip(bottoms, w.bottom_needs[i], strict=True)]
+            outputs = layer.forward(*inputs)
         if recording:
             # the edge, not the tensor: an in-place layer's input can be freed
             edges = [get_gradient_edge(o) if o.requires_grad else None for o in outputs]
             self._tape[i] = inputs, edges or [None] * len(w.top_ids[i])
-        return loss
+        return outputs
 
     def _reshape_layer(self, i: int) -> None:
         """Give the tops of layer i their shapes if its bottoms have changed theirs."""
@@ -164,12 +178,21 @@ class Net:
             self._announce("before_backward", i)
             if self._wiring.needs_backward[i]:
                 self._backward_layer(i, keep_diffs)
+                if self.debug_info:
+                    debug.backward(self._wiring, i)
             self._announce("after_backward", i)
+        if self.debug_info and start is None and end == 0:
+            debug.all_params(self._wiring)
 
     def _backward_layer(self, i: int, keep_diffs: bool) -> None:
         w, layer = self._wiring, self.layers[i]
+        if isinstance(layer, BlobLayer):
+            layer.backward(w.bottom_needs[i])
+            return
+        if not self.records:
+            raise NetError(f"Layer '{layer.name}': backward needs a forward pass of a net whose records are on")
         if i not in self._tape:
-            raise NetError(f"Layer '{layer.name}': backward needs a forward pass through this layer before it")
+            self._compute(i)  # as Caffe does, go by what the blobs hold
         inputs, edges = self._tape[i]
         tops = [w.blobs[t] for t in w.top_ids[i]]
         flows = [(e, t.diff_tensor()) for e, t in zip(edges, tops, strict=True) if e is not None and t.has_diff]
@@ -287,52 +310,25 @@ class Net:
 
     def forward_all(self, blobs: Sequence[str] | None = None, **inputs: np.ndarray) -> dict[str, np.ndarray]:
         """Run any number of items through the net, a batch at a time; return copies of all outputs."""
-        size = next(iter(inputs.values())).shape[0]
-        outputs: dict[str, list[np.ndarray]] = {}
-        for batch in self._batches(inputs):
-            for name, values in self.forward(blobs, **batch).items():
-                outputs.setdefault(name, []).append(values.copy())
-        return {name: np.concatenate(parts)[:size] for name, parts in outputs.items()}
+        return batches.forward_all(self, blobs, inputs)
 
     def forward_backward_all(
         self, blobs: Sequence[str] | None = None, diffs: Sequence[str] | None = None, **both: np.ndarray
     ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """Run items forward and their gradients backward, a batch at a time; return copies of both."""
-        size = next(iter(both.values())).shape[0]
-        results: tuple[dict[str, list[np.ndarray]], dict[str, list[np.ndarray]]] = ({}, {})
-        for batch in self._batches(both):
-            ahead = {k: v for k, v in batch.items() if k in self.inputs}
-            back = {k: v for k, v in batch.items() if k not in self.inputs}
-            for result, values in zip(
-                results, (self.forward(blobs=blobs, **ahead), self.backward(diffs=diffs, **back)), strict=True
-            ):
-                for name, value in values.items():
-                    result.setdefault(name, []).append(value.copy())
-        joined = [{n: np.concatenate(parts)[:size] for n, parts in r.items()} for r in results]
-        return joined[0], joined[1]
+        return batches.forward_backward_all(self, blobs, diffs, both)
 
-    def _batches(self, inputs: Mapping[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
-        """Cut the inputs into batches of the net's size; the last is filled up with zeros."""
-        size = self.blobs[self.inputs[0]].shape[0]
-        lengths = {len(v) for v in inputs.values()}
-        if len(lengths) != 1:
-            raise CaffeError(f"inputs have different numbers of items: {sorted(lengths)}")
-        total = lengths.pop()
-        batches = []
-        for at in range(0, total, size):
-            short = at + size - total
-            batches.append(
-                {
-                    k: np.concatenate([v[at : at + size], np.zeros((max(0, short), *v.shape[1:]), v.dtype)])
-                    for k, v in inputs.items()
-                }
-            )
-        return batches
+    def set_input_arrays(self, data: np.ndarray, labels: np.ndarray) -> None:
+        """Let the net's first layer, a MemoryData, read from arrays; see `MemoryData.reset` for their shapes."""
+        first = self.layers[0]
+        if not isinstance(first, MemoryData):
+            raise NetError("set_input_arrays may only be called if the first layer is a MemoryDataLayer")
+        first.reset(data, labels)
 
     # pycaffe: weights
 
     def copy_from(self, path: str) -> None:
-        """Copy trained weights from a ``.caffemodel``, matched by layer name."""
+        """Copy trained weights, matched by layer name, from a ``.caffemodel`` or an HDF5 file (told by content)."""
         weights.copy_from(self, str(path))
 
     def share_with(self, other: Net) -> None:
@@ -342,6 +338,14 @@ class Net:
     def save(self, path: str) -> None:
         """Write a ``.caffemodel``."""
         weights.save(self, str(path))
+
+    def save_hdf5(self, path: str, write_diff: bool = False) -> None:
+        """Write a ``.caffemodel.h5``, with the gradients where asked for."""
+        weights.save_hdf5(self, str(path), write_diff)
+
+    def load_hdf5(self, path: str) -> None:
+        """Copy trained weights from a ``.caffemodel.h5``, matched by layer name."""
+        weights.load_hdf5(self, str(path))
 
     # pycaffe: callbacks
 
@@ -370,37 +374,13 @@ class Net:
         for layer in self.layers:
             layer.close()
 
-    # pycaffe: names that scripts use in spite of their underscore
+    # pycaffe: calls that scripts use in spite of their underscore
 
     def _forward(self, start: int, end: int) -> float:
         return float(self.run_forward(start, end))
 
     def _backward(self, start: int, end: int) -> None:
         self.run_backward(start, end)
-
-    @property
-    def _blobs(self) -> list[Blob]:
-        return self._wiring.blobs
-
-    @property
-    def _blob_names(self) -> list[str]:
-        return self._wiring.blob_names
-
-    @property
-    def _layer_names(self) -> list[str]:
-        return self._wiring.names
-
-    @property
-    def _blob_loss_weights(self) -> list[float]:
-        return self._wiring.loss_weights
-
-    @property
-    def _inputs(self) -> list[int]:
-        return self._wiring.inputs
-
-    @property
-    def _outputs(self) -> list[int]:
-        return self._wiring.outputs
 
     def _bottom_ids(self, layer: int) -> list[int]:
         return self._wiring.bottom_ids[layer]

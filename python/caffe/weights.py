@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import h5py
 import torch
 
 from caffe import glog
 from caffe.blob import Blob
 from caffe.errors import WeightsError
 from caffe.layers.base import describe
-from caffe.proto import binary
+from caffe.proto import binary, hdf5
 from caffe.proto.caffe_pb2 import NetParameter
 
 if TYPE_CHECKING:
@@ -19,16 +21,22 @@ if TYPE_CHECKING:
 
 Shape = tuple[int, ...]
 
+_RENAME = "Rename the layer in the prototxt to learn it from scratch"
+
 
 def copy_from(net: Net, path: str) -> None:
     """Copy the weights of ``path`` into the layers of the same name.
 
     Layers that only the file has are logged as ignored, layers that only the net has keep their values.
+    Whether the file is HDF5 is told by its content, as with Caffe.
 
     Raises:
         WeightsError: a layer has another number of blobs, or a blob another shape.
         FormatError: the file is missing, truncated or not a caffemodel.
     """
+    if Path(path).is_file() and h5py.is_hdf5(path):
+        load_hdf5(net, path)
+        return
     for source in binary.read_weights(path):
         if source.name not in net.layer_dict:
             glog.info("net.cpp:746", f"Ignoring source layer {source.name}")
@@ -38,17 +46,20 @@ def copy_from(net: Net, path: str) -> None:
             raise WeightsError(
                 f"{path}: Check failed: target_blobs.size() == source_layer.blobs_size() "
                 f"({len(targets)} vs. {len(source.blobs)}) Incompatible number of blobs for layer {source.name}. "
-                "Rename the layer in the prototxt to learn it from scratch"
+                f"{_RENAME}"
             )
         for i, (target, blob) in enumerate(zip(targets, source.blobs, strict=True)):
             if not _same_shape(blob.shape, target.shape):
-                raise WeightsError(
-                    f"{path}: Cannot copy param {i} weights from layer '{source.name}'; shape mismatch.  Source "
-                    f"param shape is {describe(blob.shape)}; target param shape is {describe(target.shape)}. "
-                    "To learn this layer's parameters from scratch rather than copying from a saved net, rename "
-                    "the layer."
-                )
+                raise _mismatch(path, source.name, i, blob.shape, target.shape)
             put(target, blob.data)
+
+
+def _mismatch(path: str, layer: str, i: int, source: Shape, target: Shape) -> WeightsError:
+    return WeightsError(
+        f"{path}: Cannot copy param {i} weights from layer '{layer}'; shape mismatch.  Source param shape is "
+        f"{describe(source)}; target param shape is {describe(target)}. To learn this layer's parameters from scratch "
+        "rather than copying from a saved net, rename the layer."
+    )
 
 
 def put(target: Blob, values: object) -> None:
@@ -97,3 +108,51 @@ def save(net: Net, path: str, with_diff: bool = False) -> None:
         if layer.blobs
     }
     binary.write_weights(path, param, blobs)
+
+
+def load_hdf5(net: Net, path: str) -> None:
+    """Copy the weights of an HDF5 file, ``/data/<layer>/<i>``, into the layers of the same name.
+
+    A layer of the file may lack a blob that the net's layer shares with another, which has it.
+
+    Raises:
+        WeightsError: a layer has another number of blobs, or a blob another shape.
+        FormatError: the file is missing or not one of weights.
+    """
+    owned = {(p.layer, p.index) for p in net.learnable}
+    with hdf5.reading(path) as file:
+        for name, source in hdf5.group(file, "data", path).items():
+            if name not in net.layer_dict:
+                glog.info("net.cpp:805", f"Ignoring source layer {name}")
+                continue
+            targets = net.layer_dict[name].blobs
+            missing = [i for i in range(len(targets)) if str(i) not in source and (name, i) in owned]
+            if len(source) > len(targets) or missing:
+                raise WeightsError(
+                    f"{path}: Incompatible number of blobs for layer {name}: the file has {len(source)}, the net "
+                    f"{len(targets)}. {_RENAME}"
+                )
+            for i, target in enumerate(targets):
+                if str(i) not in source:
+                    continue
+                dataset = source[str(i)]
+                if dataset.shape != target.shape:
+                    raise _mismatch(path, name, i, dataset.shape, target.shape)
+                put(target, dataset[()])
+
+
+def save_hdf5(net: Net, path: str, with_diff: bool = False) -> None:
+    """Write a ``.caffemodel.h5``: ``/data/<layer>/<i>`` and, where asked for, ``/diff/<layer>/<i>``.
+
+    A shared blob's values are written with the layer that owns it, its gradient with each.
+    """
+    owned = {(p.layer, p.index) for p in net.learnable}
+    with hdf5.writing(path) as file:
+        for layer in net.layers:
+            data = file.create_group(f"data/{layer.name}")
+            diff = file.create_group(f"diff/{layer.name}") if with_diff else None
+            for i, blob in enumerate(layer.blobs):
+                if (layer.name, i) in owned:
+                    data[str(i)] = blob.data_tensor().cpu().numpy()
+                if diff is not None:
+                    diff[str(i)] = blob.diff_tensor().cpu().numpy()

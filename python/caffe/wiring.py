@@ -16,7 +16,7 @@ from caffe import glog
 from caffe.blob import Blob
 from caffe.errors import NetError
 from caffe.layers import registry
-from caffe.layers.base import Layer, describe
+from caffe.layers.base import BlobLayer, Layer, describe
 from caffe.proto.caffe_pb2 import LayerParameter, NetParameter, ParamSpec
 
 
@@ -138,6 +138,8 @@ class _Builder:
     def _set_up(self, layer: Layer, bottoms: Sequence[int], tops: Sequence[int]) -> None:
         w = self.wiring
         shapes = [w.blobs[b].shape for b in bottoms]
+        if isinstance(layer, BlobLayer):
+            layer.bottom, layer.top = [w.blobs[b] for b in bottoms], [w.blobs[t] for t in tops]
         layer.setup(shapes)
         for top, shape in zip(tops, layer.reshape(shapes), strict=True):
             w.blobs[top].reshape(*shape)

@@ -110,6 +110,8 @@ class Data(_Pictures):
     def __init__(self, param: LayerParameter, device: torch.device) -> None:
         super().__init__(param, device)
         transform = param.transform_param
+        if param.data_param.rand_skip:
+            glog.warning("data_layer.cpp:18", f"{param.name}: rand_skip of data_param has no effect, as in Caffe 1.0")
         # opened here, not in setup, as in Caffe: the log has its line before "Creating Layer"
         self._database = Database(
             param.data_param.source,

@@ -1,4 +1,4 @@
-"""Softmax, the losses and accuracy: what a net's scores are judged by."""
+"""Softmax, accuracy and the losses against class numbers: what a net's scores are judged by."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import math
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 
 from caffe import glog
-from caffe.layers.base import Layer, Shape, describe
+from caffe.layers.base import Layer, LossLayer, Shape, describe, rows_of, with_slope
 from caffe.layers.registry import register
-from caffe.proto.caffe_pb2 import LossParameter
+from caffe.proto.binary import read_message
+from caffe.proto.caffe_pb2 import BlobProto, HingeLossParameter
 
 LOG_SMALLEST = math.log(torch.finfo(torch.float32).tiny)
+LOG_THRESHOLD = 1e-20  # Caffe's bound below probabilities in the older losses
 
 
 def check_label_count(layer: Layer, scores: Shape, labels: Shape, axis: int) -> None:
@@ -24,6 +27,14 @@ def check_label_count(layer: Layer, scores: Shape, labels: Shape, axis: int) -> 
             "Number of labels must match number of predictions; e.g., if label axis == 1 and prediction shape "
             "is (N, C, H, W), label count (number of labels) must be N*H*W, with integer values in "
             f"{{0, 1, ..., C-1}}. The predictions are {describe(scores)}, the labels {describe(labels)}"
+        )
+
+
+def check_one_label(layer: Layer, labels: Shape) -> None:
+    """One label an item."""
+    if any(dim != 1 for dim in labels[1:]):
+        raise layer.error(
+            f"Check failed: bottom[1]->channels() == 1: there must be one label an item, they are {describe(labels)}"
         )
 
 
@@ -59,31 +70,6 @@ class Softmax(Layer):
         return [bottoms[0].softmax(self.along)]
 
 
-class LossLayer(Layer):
-    """A layer that ends in one number, which counts in the net's loss with weight 1 unless told otherwise.
-
-    Its top may be left out of the prototxt.
-    """
-
-    bottoms = (2, 2)
-    differentiable = (True, False)
-    is_loss = True
-
-    def normalizer(self, predictions: int, counted: torch.Tensor, batch: int) -> torch.Tensor | float:
-        """What the sum is divided by, as ``loss_param.normalization`` says (never below 1).
-
-        VALID (the default): predictions whose label counts; FULL: all predictions; BATCH_SIZE: the batch;
-        NONE: 1. The older ``normalize: false`` means BATCH_SIZE, true VALID.
-        """
-        p = self.param.loss_param
-        mode = p.normalization
-        if not p.HasField("normalization") and p.HasField("normalize"):
-            mode = LossParameter.VALID if p.normalize else LossParameter.BATCH_SIZE
-        if mode == LossParameter.VALID:
-            return counted.sum().clamp(min=1)
-        return max(1, {LossParameter.FULL: predictions, LossParameter.BATCH_SIZE: batch}.get(mode, 1))
-
-
 @register("SoftmaxWithLoss")
 class SoftmaxWithLoss(LossLayer):
     """Multinomial logistic loss of the softmax: −Σ log p[label] / normalizer.
@@ -105,16 +91,13 @@ class SoftmaxWithLoss(LossLayer):
 
     def forward(self, *bottoms: torch.Tensor) -> list[torch.Tensor]:
         scores, labels = bottoms
-        p = self.param.loss_param
         logs = scores.log_softmax(self.along)
         rows = logs.movedim(self.along, -1).flatten(0, -2)  # [n, classes]
-        target, counted = class_numbers(
-            self, labels, rows.shape[1], p.ignore_label if p.HasField("ignore_label") else None
-        )
+        target, counted = class_numbers(self, labels, rows.shape[1], self.ignored)
         own = rows.gather(1, target.unsqueeze(1)).squeeze(1)
         own = own + (own.clamp(min=LOG_SMALLEST) - own).detach()
         batch = math.prod(scores.shape[: self.along])
-        loss = -(own * counted).sum() / self.normalizer(len(target), counted, batch)
+        loss = (0 - (own * counted).sum()) / self.normalizer(len(target), counted, batch)
         return [loss, logs.detach().exp()][: max(1, len(self.param.top))]
 
 
@@ -160,3 +143,92 @@ class Accuracy(Layer):
             right = torch.bincount(target[hit], minlength=scores.shape[1])
             tops.append(right.float() / every.clamp(min=1))
         return tops
+
+
+@register("MultinomialLogisticLoss")
+class MultinomialLogisticLoss(LossLayer):
+    """−Σ log p[label] / N of probabilities (SoftmaxWithLoss takes scores and is the better choice).
+
+    Shapes: probabilities [N, ...], labels of N elements; top []. p is held above 1e-20, in the gradient too.
+    """
+
+    def reshape(self, bottoms: Sequence[Shape]) -> list[Shape]:
+        check_one_label(self, bottoms[1])
+        return super().reshape(bottoms)
+
+    def forward(self, *bottoms: torch.Tensor) -> list[torch.Tensor]:
+        rows = rows_of(bottoms[0])
+        target, _ = class_numbers(self, bottoms[1], rows.shape[1], None)
+        own = rows.gather(1, target.unsqueeze(1))
+        held = own.detach().clamp(min=LOG_THRESHOLD)
+        return [with_slope(held.log(), own, 1 / held).sum() / -len(rows)]
+
+
+@register("InfogainLoss")
+class InfogainLoss(LossLayer):
+    """−Σ H[label] · log softmax(scores) / normalizer: a multinomial logistic loss with weights H.
+
+    Shapes: scores [N..., C, M...] with C at ``axis``, labels of N·M elements, H of C·C elements, row by row,
+    as the third bottom or in the file ``source`` (a .binaryproto); tops [] and, where asked for, the
+    probabilities. p is held above 1e-20 in the value, not in the gradient.
+    """
+
+    bottoms = (2, 3)
+    tops = (1, 2)
+
+    def setup(self, bottoms: Sequence[Shape]) -> None:
+        p = self.param.infogain_loss_param
+        glog.info("layer_factory.hpp:77", f"Creating layer {self.name}")  # BVLC makes a Softmax inside
+        if self.param.loss_param.HasField("normalize"):
+            raise self.error('normalize is deprecated. use "normalization"')
+        if len(bottoms) == 2:
+            if not p.source:
+                raise self.error("Infogain matrix source must be specified, or be the third bottom.")
+            blob = read_message(p.source, BlobProto())
+            self.matrix = torch.tensor(blob.double_data or blob.data, dtype=torch.float32, device=self.device)
+
+    def reshape(self, bottoms: Sequence[Shape]) -> list[Shape]:
+        scores, labels = bottoms[:2]
+        self.along = self.axis(self.param.infogain_loss_param.axis, scores)
+        check_label_count(self, scores, labels, self.along)
+        size = math.prod(bottoms[2]) if len(bottoms) == 3 else self.matrix.numel()
+        classes = scores[self.along]
+        if size != classes**2:
+            raise self.error(
+                f"Check failed: infogain->count() == num_labels_*num_labels_ ({size} vs. {classes**2}) H must be "
+                f"{classes}x{classes}"
+            )
+        return [*super().reshape(bottoms), scores][: max(1, len(self.param.top))]
+
+    def forward(self, *bottoms: torch.Tensor) -> list[torch.Tensor]:
+        scores, labels = bottoms[:2]
+        logs = scores.log_softmax(self.along)
+        rows = logs.movedim(self.along, -1).flatten(0, -2)  # [n, classes]
+        target, counted = class_numbers(self, labels, rows.shape[1], self.ignored)
+        matrix = bottoms[2].detach() if len(bottoms) == 3 else self.matrix
+        gain = matrix.reshape(-1, rows.shape[1])[target] * counted.unsqueeze(1)
+        rows = rows + (rows.clamp(min=math.log(LOG_THRESHOLD)) - rows).detach()
+        batch = math.prod(scores.shape[: self.along])
+        loss = (0 - (rows * gain).sum()) / self.normalizer(len(target), counted, batch)
+        return [loss, logs.detach().exp()][: max(1, len(self.param.top))]
+
+
+@register("HingeLoss")
+class HingeLoss(LossLayer):
+    """Σ max(0, 1 ∓ score)^p / N, with − for the label's class and + for all others; p = 1 or 2 by ``norm``.
+
+    Shapes: scores [N, ...], labels of N elements; top [].
+    """
+
+    def reshape(self, bottoms: Sequence[Shape]) -> list[Shape]:
+        check_one_label(self, bottoms[1])
+        return super().reshape(bottoms)
+
+    def forward(self, *bottoms: torch.Tensor) -> list[torch.Tensor]:
+        rows = rows_of(bottoms[0])
+        target, _ = class_numbers(self, bottoms[1], rows.shape[1], None)
+        sign = torch.ones_like(rows).scatter_(1, target.unsqueeze(1), -1)
+        margin = F.relu(1 + sign * rows)
+        if self.param.hinge_loss_param.norm == HingeLossParameter.L2:
+            margin = margin * margin
+        return [margin.sum() / len(rows)]

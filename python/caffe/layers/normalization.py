@@ -1,4 +1,4 @@
-"""Normalization: over channels (LRN) and over a batch (BatchNorm)."""
+"""Normalization: over channels (LRN), over a batch (BatchNorm) and within a picture (MVN)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
-from caffe.layers.base import ElementwiseLayer, Shape
+from caffe.layers.base import ElementwiseLayer, Layer, Shape, describe, with_slope
 from caffe.layers.registry import register
 from caffe.proto.caffe_pb2 import LRNParameter
 
@@ -118,3 +118,32 @@ class BatchNorm(ElementwiseLayer):
         keep = self.param.batch_norm_param.moving_average_fraction
         for blob, value in zip(self.blobs, (mean, variance, torch.ones_like(mean[:1])), strict=True):
             blob.set_data(blob.data_tensor() * keep + value)
+
+
+@register("MVN")
+class MVN(Layer):
+    """Mean and variance normalization: top = (x − mean) / (standard deviation + eps), of each channel.
+
+    With ``across_channels`` mean and deviation are a whole picture's; without ``normalize_variance`` the mean
+    alone is taken away. Shapes: bottom [N, C, H, W], or with fewer axes; top [N, C, H, W].
+
+    Caffe's gradient counts eps as part of the deviation.
+    """
+
+    def reshape(self, bottoms: Sequence[Shape]) -> list[Shape]:
+        if len(bottoms[0]) > 4:
+            raise self.error(
+                f"Cannot use legacy accessors on Blobs with > 4 axes: the bottom is {describe(bottoms[0])}; reshape it"
+            )
+        return [(*bottoms[0], *(1,) * (4 - len(bottoms[0])))]
+
+    def forward(self, *bottoms: torch.Tensor) -> list[torch.Tensor]:
+        p, x = self.param.mvn_param, bottoms[0]
+        x = x.reshape(*x.shape, *(1,) * (4 - x.dim()))
+        axes = (1, 2, 3) if p.across_channels else (2, 3)
+        x = x - x.mean(axes, keepdim=True)
+        if not p.normalize_variance:
+            return [x]
+        variance = (x * x).mean(axes, keepdim=True)
+        deviation = variance.detach().sqrt() + p.eps
+        return [x / with_slope(deviation, variance, 0.5 / deviation)]

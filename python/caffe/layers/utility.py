@@ -1,15 +1,16 @@
-"""Layers that join, split and weigh blobs."""
+"""Layers that join, split and choose among blobs, and parameters on their own."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import reduce
+from itertools import pairwise
 
 import torch
 
 from caffe.layers.base import Layer, Shape, describe
 from caffe.layers.registry import register
-from caffe.proto.caffe_pb2 import EltwiseParameter, FillerParameter
+from caffe.proto.caffe_pb2 import EltwiseParameter
 
 
 @register("Split")
@@ -23,6 +24,39 @@ class Split(Layer):
 
     def forward(self, *bottoms: torch.Tensor) -> list[torch.Tensor]:
         return [bottoms[0].view_as(bottoms[0]) for _ in self.param.top]
+
+
+@register("Silence")
+class Silence(Layer):
+    """Read the bottoms and nothing else, so that the net does not list them as outputs; the gradient is 0."""
+
+    bottoms = (1, None)
+    tops = (0, 0)
+
+    def reshape(self, bottoms: Sequence[Shape]) -> list[Shape]:
+        return []
+
+    def forward(self, *bottoms: torch.Tensor) -> list[torch.Tensor]:
+        return []
+
+
+@register("Parameter")
+class Parameter(Layer):
+    """A learned blob of the given ``shape``, as a top; zero until weights are loaded or written."""
+
+    bottoms = (0, 0)
+
+    def setup(self, bottoms: Sequence[Shape]) -> None:
+        shape = tuple(self.param.parameter_param.shape.dim)
+        if min(shape, default=0) < 0:
+            raise self.error(f"Check failed: shape[i] >= 0: a blob cannot have the shape {list(shape)}")
+        self.add_blob(shape)
+
+    def reshape(self, bottoms: Sequence[Shape]) -> list[Shape]:
+        return [self.blobs[0].shape]
+
+    def forward(self, *bottoms: torch.Tensor) -> list[torch.Tensor]:
+        return [self.own_weight(0)]
 
 
 @register("Concat")
@@ -106,52 +140,119 @@ class Eltwise(Layer):
         return [reduce(torch.add, terms)]
 
 
-@register("Scale")
-class Scale(Layer):
-    """Top = bottom 0 · scale (+ bias), the factor broadcast over the axes it does not have.
+@register("Slice")
+class Slice(Layer):
+    """The bottom cut along ``axis`` (1 by default; older files say ``slice_dim``) into the tops.
 
-    The factor is the second bottom, or a learned blob shaped like ``num_axes`` axes of the bottom from
-    ``axis`` on (−1: all of them; filled with 1 unless told otherwise). The bias has the factor's shape.
+    The cuts are before the indices ``slice_point``; without them the parts are equal.
     """
 
-    bottoms = (1, 2)
+    tops = (1, None)
 
     def setup(self, bottoms: Sequence[Shape]) -> None:
-        p = self.param.scale_param
-        shape = bottoms[0]
-        if len(bottoms) == 1:
-            axis = self.axis(p.axis, shape)
-            if p.num_axes < -1:
-                raise self.error(f"num_axes must be -1 or more, it is {p.num_axes}")
-            if p.num_axes >= 0 and axis + p.num_axes > len(shape):
-                raise self.error(
-                    "scale blob's shape extends past bottom[0]'s shape when applied starting with bottom[0] "
-                    f"axis {axis}: num_axes is {p.num_axes}, the bottom {describe(shape)}"
-                )
-            factor = shape[axis:] if p.num_axes == -1 else shape[axis : axis + p.num_axes]
-            filler = p.filler if p.HasField("filler") else FillerParameter(type="constant", value=1)
-            self.add_blob(factor, filler)
-        else:
-            factor = bottoms[1]
-        if p.bias_term:
-            self.add_blob(factor, p.bias_filler)
+        p = self.param.slice_param
+        if p.HasField("axis") and p.HasField("slice_dim"):
+            raise self.error("Either axis or slice_dim should be specified; not both.")
+        if p.slice_point and len(p.slice_point) != len(self.param.top) - 1:
+            raise self.error(
+                f"Check failed: slice_point_.size() == top.size() - 1 ({len(p.slice_point)} vs. "
+                f"{len(self.param.top) - 1}): give one slice_point fewer than tops"
+            )
 
     def reshape(self, bottoms: Sequence[Shape]) -> list[Shape]:
-        shape = bottoms[0]
-        factor = bottoms[1] if len(bottoms) > 1 else self.blobs[0].shape
-        # Caffe: a factor without axes is a scalar, wherever axis points
-        axis = self.axis(self.param.scale_param.axis, shape) if factor else 0
-        if shape[axis : axis + len(factor)] != factor:
+        p, shape = self.param.slice_param, bottoms[0]
+        if p.HasField("slice_dim") and p.slice_dim >= len(shape):
+            raise self.error(f"slice_dim out of range: it is {p.slice_dim} for {describe(shape)}")
+        self.along = p.slice_dim if p.HasField("slice_dim") else self.axis(p.axis, shape)
+        self.parts = self._parts(shape[self.along])
+        return [(*shape[: self.along], part, *shape[self.along + 1 :]) for part in self.parts]
+
+    def _parts(self, length: int) -> list[int]:
+        points, tops = list(self.param.slice_param.slice_point), len(self.param.top)
+        if not points:
+            if length % tops:
+                raise self.error(
+                    f"Check failed: bottom_slice_axis % top.size() == 0 ({length % tops} vs. 0) Number of top "
+                    f"blobs ({tops}) should evenly divide input slice axis ({length})"
+                )
+            return [length // tops] * tops
+        edges = [0, *points, length]
+        parts = [b - a for a, b in pairwise(edges)]
+        if min(parts) <= 0:
             raise self.error(
-                f"dimension mismatch between bottom[0] with shape {describe(shape)} and the scale with shape "
-                f"{describe(factor)}, applied from axis {axis} on"
+                f"Check failed: slice_point_[i] > prev: the slice points {points} must rise and lie within the "
+                f"axis, which is {length} long"
             )
-        self.view = (*(1,) * axis, *factor, *(1,) * (len(shape) - axis - len(factor)))
-        return [shape]
+        return parts
 
     def forward(self, *bottoms: torch.Tensor) -> list[torch.Tensor]:
-        factor = bottoms[1] if len(bottoms) > 1 else self.weight(0)
-        top = bottoms[0] * factor.view(self.view)
-        if self.param.scale_param.bias_term:
-            top = top + self.weight(len(self.blobs) - 1).view(self.view)
-        return [top]
+        return list(bottoms[0].split(self.parts, self.along))
+
+
+@register("Filter")
+class Filter(Layer):
+    """The items of each bottom for which the last bottom, the selector, is not 0.
+
+    Shapes: bottoms [N, ...] and a selector [N, 1...]; tops [M, ...], where M is the number of chosen items,
+    known (and 0 if there are none) once the layer has run; before that M = N.
+    """
+
+    bottoms = (2, None)
+    tops = (1, None)
+
+    def setup(self, bottoms: Sequence[Shape]) -> None:
+        if len(self.param.top) != len(bottoms) - 1:
+            raise self.error(
+                f"Check failed: top.size() == bottom.size() - 1 ({len(self.param.top)} vs. {len(bottoms) - 1}): "
+                "every bottom but the last, the selector, has a top"
+            )
+
+    def flows_to(self, bottom: int) -> bool:
+        return bottom < len(self.param.bottom) - 1
+
+    def reshape(self, bottoms: Sequence[Shape]) -> list[Shape]:
+        *data, selector = bottoms
+        if any(dim != 1 for dim in selector[1:]):
+            raise self.error(f"Selector blob dimensions must be singletons (1), except the first: {list(selector)}")
+        for i, shape in enumerate(data):
+            if not shape or shape[:1] != selector[:1]:
+                raise self.error(
+                    "Each bottom should have the same 0th dimension as the selector blob: bottom "
+                    f"{i} is {describe(shape)}, the selector {describe(selector)}"
+                )
+        return data
+
+    def forward(self, *bottoms: torch.Tensor) -> list[torch.Tensor]:
+        *data, selector = bottoms
+        chosen = selector.detach().flatten().nonzero().flatten()
+        return [x.index_select(0, chosen) for x in data]
+
+
+@register("BatchReindex")
+class BatchReindex(Layer):
+    """The items of bottom 0 that bottom 1 names by number, in its order; an item may come again.
+
+    Shapes: bottoms [N, ...] and [M]; top [M, ...]. There is no gradient to the numbers.
+    """
+
+    bottoms = (2, 2)
+    differentiable = (True, False)
+
+    def reshape(self, bottoms: Sequence[Shape]) -> list[Shape]:
+        shape, numbers = bottoms
+        if len(numbers) != 1 or not shape:
+            raise self.error(
+                f"Check failed: 1 == bottom[1]->num_axes(): the item numbers need 1 axis, they are "
+                f"{describe(numbers)}, the items {describe(shape)}"
+            )
+        return [(*numbers, *shape[1:])]
+
+    def forward(self, *bottoms: torch.Tensor) -> list[torch.Tensor]:
+        items, numbers = bottoms[0], bottoms[1].detach().long()
+        for wrong, what in ((numbers < 0, "negative"), (numbers >= len(items), "greater than batch size")):
+            if wrong.any():
+                raise self.error(
+                    f"Index specified for reindex layer was {what}: {int(numbers[wrong][0])}, the batch has "
+                    f"{len(items)} items"
+                )
+        return [items.index_select(0, numbers)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -19,7 +20,7 @@ FLAGS = {
         Flag("phase", str, "", "TRAIN or TEST; the phase of a net that is not trained."),
         Flag("level", int, 0, "The net's level, for layers with include { min_level } and the like."),
         Flag("stage", str, "", "The net's stages, a comma list, for layers with include { stage }."),
-        Flag("snapshot", str, "", "A .solverstate to resume training from."),
+        Flag("snapshot", str, "", "A .solverstate to resume training from (exactly, with its .runstate beside it)."),
         Flag("weights", str, "", "A .caffemodel to start from (train: a comma list). Excludes -snapshot."),
         Flag("iterations", int, 50, "How many batches to run."),
         Flag("sigint_effect", str, "stop", "What SIGINT does while training: stop, snapshot or none."),
@@ -64,6 +65,8 @@ OVERVIEW = Command(
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; return the exit status."""
+    # before PyTorch is loaded: threads that wait must not spin on a core that another process needs
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     return run(lambda: _main(sys.argv[1:] if argv is None else argv))
 
 

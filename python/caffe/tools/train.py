@@ -85,7 +85,8 @@ def _effect(text: str, flag: str) -> Action:
     try:
         return Action(text)
     except ValueError:
-        raise SolverError(f"Invalid signal effect \"{text}\" was specified by -{flag}: stop, snapshot or none") from None
+        known = ", ".join(action.value for action in Action)
+        raise SolverError(f'Invalid signal effect "{text}" was specified by -{flag} (known: {known})') from None
 
 
 class _Received:

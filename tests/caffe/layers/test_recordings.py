@@ -36,7 +36,7 @@ def test_agrees_with_bvlc(path: Path, tmp_path: Path) -> None:
     got |= {f"din:{b}": net.blobs[b].diff for (b,), _ in entries(recording, "din")}
     got |= {f"dw:{n}:{i}": net.params[n][int(i)].diff for (n, i), _ in entries(recording, "dw")}
     got |= {f"after:{n}:{i}": net.params[n][int(i)].data for (n, i), _ in entries(recording, "after")}
-    assert got
+    assert got or not net.outputs
     tolerance = 100 * float(recording["tol"])
     for key, values in got.items():
         expected = recording[key]
@@ -47,4 +47,4 @@ def test_agrees_with_bvlc(path: Path, tmp_path: Path) -> None:
 
 
 def test_there_are_recordings() -> None:
-    assert len(RECORDINGS) >= 44
+    assert len(RECORDINGS) >= 94
