@@ -7,19 +7,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import h5py
+import numpy as np
 import torch
 
 from caffe import glog
 from caffe.blob import Blob
 from caffe.errors import WeightsError
 from caffe.layers.base import describe
-from caffe.proto import binary, hdf5
+from caffe.proto import binary, hdf5, wire
 from caffe.proto.caffe_pb2 import NetParameter
 
 if TYPE_CHECKING:
     from caffe.net import Net
 
 Shape = tuple[int, ...]
+
+PIECE = 4 * 2**20
+"""Floats copied at a time."""
 
 _RENAME = "Rename the layer in the prototxt to learn it from scratch"
 
@@ -62,10 +66,17 @@ def _mismatch(path: str, layer: str, i: int, source: Shape, target: Shape) -> We
     )
 
 
-def put(target: Blob, values: object) -> None:
-    """Copy float values (any array) into the blob's own memory, so that who shares it sees them."""
+def put(target: Blob, values: np.ndarray) -> None:
+    """Copy float values into the blob's own memory, so that who shares it sees them.
+
+    Values mapped from a file are let go piece by piece: loading takes no more memory than the net itself.
+    """
+    flat, own = values.reshape(-1), target.data_tensor().view(-1)
     with torch.no_grad():
-        target.data_tensor().copy_(torch.as_tensor(values).view(target.shape))
+        for start in range(0, flat.size, PIECE):
+            piece = flat[start : start + PIECE]
+            own[start : start + PIECE].copy_(torch.from_numpy(piece))
+            wire.release(piece)
 
 
 def _same_shape(source: Shape, target: Shape) -> bool:

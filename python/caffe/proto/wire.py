@@ -81,6 +81,20 @@ def take_blobs(content: Buffer, start: int, end: int, kind: str, blobs: list[Blo
     return b"".join(parts)
 
 
+def release(view: np.ndarray) -> None:
+    """Give back the memory of a view on a mapped file; read again, it comes from the file again."""
+    base: object = view
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if isinstance(base, memoryview):
+        base = base.obj
+    if not isinstance(base, mmap.mmap) or not hasattr(base, "madvise"):
+        return
+    begin = view.ctypes.data - np.frombuffer(base, np.uint8, 1).ctypes.data
+    first = begin // mmap.PAGESIZE * mmap.PAGESIZE
+    base.madvise(mmap.MADV_DONTNEED, first, begin + view.nbytes - first)
+
+
 def put_blobs(skeleton: bytes, kind: str, arrays: Sequence[Array]) -> list[bytes | memoryview]:
     """Return the pieces of the serialized `kind` message whose numbered places are filled with `arrays`."""
     parts: list[bytes | memoryview] = []
