@@ -202,9 +202,10 @@ class _Builder:
         if spec.share_mode == ParamSpec.PERMISSIVE:
             fits = prod(mine) == blob.count
         if not fits:
+            what = "count" if spec.share_mode == ParamSpec.PERMISSIVE else "shape"
             raise NetError(
-                f"Cannot share param '{spec.name}' owned by layer '{owner}' with layer '{layer.name}'; "
-                f"{'count' if spec.share_mode == ParamSpec.PERMISSIVE else 'shape'} mismatch.  Owner layer param "
+                f"Check failed: this_blob->{what}() == owner_blob->{what}() Cannot share param '{spec.name}' owned by "
+                f"layer '{owner}' with layer '{layer.name}'; {what} mismatch.  Owner layer param "
                 f"shape is {describe(blob.shape)}; sharing layer expects shape {describe(mine)}"
             )
         layer.blobs[i] = blob if mine == blob.shape else blob.seen_as(mine)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from caffe import glog
 from caffe.errors import SolverError
 from caffe.proto.caffe_pb2 import SolverParameter
 
@@ -66,13 +67,13 @@ def sigmoid(p: SolverParameter, iteration: int) -> float:
 
 POLICIES: dict[str, Policy] = {f.__name__: f for f in (exp, fixed, inv, multistep, poly, sigmoid, step)}
 
-# what each policy cannot do without; a field that is left out reads as 0 and would give nonsense silently
-_NEEDS: dict[str, tuple[str, ...]] = {
-    "step": ("gamma", "stepsize"),
+# what each policy works with; left out, it reads as 0, which Caffe takes
+_USES: dict[str, tuple[str, ...]] = {
+    "step": ("gamma",),
     "exp": ("gamma",),
     "inv": ("gamma", "power"),
     "multistep": ("gamma",),
-    "poly": ("power", "max_iter"),
+    "poly": ("power",),
     "sigmoid": ("gamma", "stepsize"),
 }
 
@@ -87,15 +88,17 @@ def _policy(param: SolverParameter) -> Policy:
 
 
 def check(param: SolverParameter) -> None:
-    """Raise SolverError where the policy is unknown or lacks a setting."""
+    """Raise SolverError where the policy is unknown or cannot be computed; warn where a setting is left out."""
     _policy(param)
-    missing = [name for name in _NEEDS.get(param.lr_policy, ()) if not param.HasField(name)]
-    if missing:
-        raise SolverError(
-            f"Check failed: lr_policy '{param.lr_policy}' needs {' and '.join(missing)}, which the solver "
-            "file does not give"
-        )
     if param.lr_policy == "step" and param.stepsize <= 0:
-        raise SolverError(f"Check failed: this->param_.stepsize() > 0 ({param.stepsize} vs. 0) ")
+        raise SolverError(
+            f"Check failed: this->param_.stepsize() > 0 ({param.stepsize} vs. 0) lr_policy 'step' needs stepsize, "
+            "the number of iterations between two drops of the rate"
+        )
+    if param.lr_policy == "poly" and param.max_iter <= 0:
+        raise SolverError("lr_policy 'poly' needs max_iter: the rate falls to 0 there")
     if list(param.stepvalue) != sorted(param.stepvalue):
         raise SolverError(f"stepvalue must rise: it is {list(param.stepvalue)}")
+    missing = [name for name in _USES.get(param.lr_policy, ()) if not param.HasField(name)]
+    if missing:
+        glog.warning("sgd_solver.cpp:27", f"lr_policy '{param.lr_policy}' without {' and '.join(missing)}: taken as 0.")

@@ -64,9 +64,11 @@ def _check(options: SimpleNamespace) -> None:
             "Check failed: !FLAGS_snapshot.size() || !FLAGS_weights.size() Give a snapshot to resume training "
             "or weights to finetune but not both."
         )
-    missing = [f for f in (options.snapshot, *filter(None, options.weights.split(","))) if f and not Path(f).is_file()]
-    if missing:
-        raise SolverError(f"Check failed: fd != -1 (-1 vs. -1) File not found: {', '.join(missing)}")
+    if options.snapshot and not Path(options.snapshot).is_file():
+        raise SolverError(f"Check failed: fd != -1 (-1 vs. -1) File not found: {options.snapshot}")
+    for name in filter(None, options.weights.split(",")):
+        if not Path(name).is_file():
+            raise SolverError(f"Check failed: file_hid >= 0 (-1 vs. 0) Couldn't open {name}: File not found: {name}")
 
 
 def _gpu_of(param: SolverParameter) -> str:

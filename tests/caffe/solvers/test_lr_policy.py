@@ -58,3 +58,11 @@ def test_current_step_counts_the_drops() -> None:
 def test_mistakes(settings: SolverParameter, words: str) -> None:
     with pytest.raises(caffe.CaffeError, match=words):
         check(settings)
+
+
+def test_what_is_left_out_reads_as_zero_as_in_caffe_and_is_said(capfd, monkeypatch) -> None:
+    monkeypatch.setenv("GLOG_minloglevel", "0")
+    settings = param("inv", gamma=0.5)
+    check(settings)
+    assert rate(settings, 100) == 0.5  # power 0
+    assert "lr_policy 'inv' without power: taken as 0." in capfd.readouterr().err
