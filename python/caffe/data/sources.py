@@ -8,16 +8,17 @@ decoded once (see `caffe.data.cache`).
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-import lmdb
 import numpy as np
 from google.protobuf.message import DecodeError
 
 from caffe import glog
 from caffe.data.cache import Cache
+from caffe.data.databases import open_database
 from caffe.data.decode import datum_pixels, read_image
 from caffe.errors import DataError
 from caffe.proto.caffe_pb2 import DataParameter, Datum, ImageDataParameter
@@ -60,7 +61,7 @@ def read_list(source: str) -> list[tuple[str, int]]:
     """Read lines ``path label``; the label follows the last space. Blank lines do not count.
 
     Raises:
-        DataError: there is no such file, it is empty, or a line has no label from 0 up.
+        DataError: there is no such file, it is empty, or a line has no whole label.
     """
     try:
         # a path is bytes to the file system, whatever they mean: what is not UTF-8 passes through
@@ -73,9 +74,9 @@ def read_list(source: str) -> list[tuple[str, int]]:
             continue
         path, space, label = line.rpartition(" ")
         label = label.strip()
-        if not (space and label.isascii() and label.isdigit()):
+        if not (space and re.fullmatch(r"-?[0-9]+", label)):
             raise DataError(
-                f"{source}, line {number}: expected 'path label' with a whole label from 0 up after the last "
+                f"{source}, line {number}: expected 'path label' with a whole number for a label after the last "
                 f"space, got {line.strip()!r}"
             )
         entries.append((path, int(label)))
@@ -175,32 +176,6 @@ class ImageList:
         self._pictures.clear()
 
 
-def open_database(source: str, backend: DataParameter.DB) -> lmdb.Environment:
-    """Open an LMDB for reading.
-
-    Raises:
-        DataError: there is no database, it is empty, or ``backend`` is LevelDB.
-    """
-    if backend != DataParameter.LMDB:
-        raise DataError(
-            f"{source}: LEVELDB databases are not read (and data_param means LEVELDB where it has no backend); "
-            "write backend: LMDB, and make the database with convert_imageset -backend lmdb"
-        )
-    if not Path(source, "data.mdb").exists():
-        raise DataError(
-            f"Check failed: mdb_status == 0 (2 vs. 0) No such file or directory: {source} is no LMDB "
-            "(a folder with data.mdb); make it with convert_imageset"
-        )
-    try:
-        database = lmdb.open(source, readonly=True, lock=False)
-    except lmdb.Error as problem:
-        raise DataError(f"Check failed: mdb_status == 0 {problem}: {source} cannot be opened") from problem
-    if database.stat()["entries"] == 0:
-        raise DataError(f"{source}: the database has no records; make it again with convert_imageset")
-    glog.info("db_lmdb.cpp:35", f"Opened lmdb {source}")
-    return database
-
-
 def parse_datum(value: bytes, name: str) -> Datum:
     """Parse a record's bytes; ``name`` is for the error."""
     try:
@@ -210,7 +185,7 @@ def parse_datum(value: bytes, name: str) -> Datum:
 
 
 class Database:
-    """Datum records of an LMDB in the order of their keys, as Caffe's Data layer reads them."""
+    """Datum records of a database in the order of their keys, as Caffe's Data layer reads them."""
 
     def __init__(
         self,
@@ -222,28 +197,31 @@ class Database:
         self._source = source
         self._force = {"force_color": force_color, "force_gray": force_gray}
         self._database = open_database(source, backend)
-        self._count: int = self._database.stat()["entries"]
-        self._transaction = self._database.begin()
-        self._cursor = self._transaction.cursor()
-        self._cursor.first()
-        self._position = 0
+        self._count = len(self._database)
+        self._stand(0)
         self._pictures: Cache[bytes] = Cache()
 
     def __len__(self) -> int:
         return self._count
 
+    def _stand(self, position: int) -> None:
+        self._position = position
+        self._records = self._database.read(position)
+        self._next = next(self._records)
+
     def peek(self) -> tuple[bytes, bytes]:
         """Give the key and value of the next record."""
-        return self._cursor.item()
+        return self._next
 
     def take(self, rng: np.random.Generator) -> tuple[bytes, bytes]:
         """Give the next record and move on; a database is read in order, so nothing is drawn."""
         record = self.peek()
-        self._position += 1
-        if not self._cursor.next():
+        if self._position + 1 < self._count:
+            self._position += 1
+            self._next = next(self._records)
+        else:
             glog.info("data_layer.cpp:73", "Restarting data prefetching from start.")
-            self._position = 0
-            self._cursor.first()
+            self._stand(0)
         return record
 
     def load(self, token: tuple[bytes, bytes]) -> Record:
@@ -269,15 +247,11 @@ class Database:
             DataError: the state is one of a database of another length.
         """
         _check_count(self._source, self._count, state)
-        self._position = state["position"]
-        self._cursor.first()
-        for _ in range(self._position):
-            self._cursor.next()
+        self._stand(state["position"])
 
     def close(self) -> None:
         """Close the database and let go of the pictures kept in memory."""
         self._pictures.clear()
-        self._transaction.abort()
         self._database.close()
 
 

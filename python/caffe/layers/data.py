@@ -102,7 +102,7 @@ class ImageData(_Pictures):
 
 @register("Data")
 class Data(_Pictures):
-    """Pictures, and labels where a second top asks for them, of an LMDB of Datum messages."""
+    """Pictures, and labels where a second top asks for them, of a database of Datum messages."""
 
     tops = (1, 2)
     place = "data_layer.cpp:45"

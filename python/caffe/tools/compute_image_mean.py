@@ -1,4 +1,4 @@
-"""compute_image_mean: the mean picture of an LMDB, and the mean of each channel.
+"""compute_image_mean: the mean picture of a database, and the mean of each channel.
 
 compute_image_mean train_lmdb mean.binaryproto
 """
@@ -7,29 +7,30 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from types import SimpleNamespace
 
-import lmdb
 import numpy as np
 from tqdm import tqdm
 
 from caffe import glog
+from caffe.data.databases import BACKENDS, Records, open_database
 from caffe.data.decode import datum_pixels
-from caffe.data.sources import open_database, parse_datum
+from caffe.data.sources import parse_datum
 from caffe.errors import DataError
 from caffe.proto.binary import write_message
-from caffe.proto.caffe_pb2 import BlobProto, DataParameter
+from caffe.proto.caffe_pb2 import BlobProto
 from caffe.tools.flags import Command, Flag, UsageError, parse, run
 
 COMMAND = Command(
     name="compute_image_mean",
     usage="[FLAGS] INPUT_DB [OUTPUT_FILE]",
     summary=(
-        "Compute the mean picture of the LMDB INPUT_DB and write it to OUTPUT_FILE (.binaryproto), for\n"
+        "Compute the mean picture of the database INPUT_DB and write it to OUTPUT_FILE (.binaryproto), for\n"
         "transform_param { mean_file }. The mean of each channel, for mean_value, is logged."
     ),
     examples=("compute_image_mean train_lmdb mean.binaryproto", "compute_image_mean train_lmdb"),
-    flags=(Flag("backend", str, "lmdb", "The database: lmdb (leveldb is not read here)."),),
+    flags=(Flag("backend", str, "lmdb", "The kind of database: lmdb or leveldb."),),
 )
 
 LOG_EVERY = 10000
@@ -45,10 +46,10 @@ def compute(options: SimpleNamespace, arguments: Sequence[str]) -> int:
     """Read the database, write and log its mean."""
     if len(arguments) not in (1, 2):
         raise UsageError(f"expected {COMMAND.usage}, got {len(arguments)} arguments: {' '.join(arguments)}")
-    if options.backend != "lmdb":
-        raise UsageError(f"Unknown database backend {options.backend}; this one reads lmdb")
+    if options.backend not in BACKENDS:
+        raise UsageError(f"Unknown database backend {options.backend}; known are {', '.join(BACKENDS)}")
     source = arguments[0]
-    with open_database(source, DataParameter.LMDB) as database:
+    with closing(open_database(source, BACKENDS[options.backend])) as database:
         mean = mean_picture(database, source)
     channels, height, width = mean.shape
     if len(arguments) == 2:
@@ -63,7 +64,7 @@ def compute(options: SimpleNamespace, arguments: Sequence[str]) -> int:
     return 0
 
 
-def mean_picture(database: lmdb.Environment, source: str) -> np.ndarray:
+def mean_picture(database: Records, source: str) -> np.ndarray:
     """Mean of all records, [c, h, w], summed and divided in float32 as Caffe does.
 
     Raises:
@@ -71,27 +72,25 @@ def mean_picture(database: lmdb.Environment, source: str) -> np.ndarray:
     """
     total: np.ndarray | None = None
     count = 0
-    with database.begin() as transaction:
-        records = tqdm(transaction.cursor(), total=transaction.stat()["entries"], disable=not sys.stderr.isatty())
-        for key, value in records:
-            name = f"{source}, record {key.decode(errors='backslashreplace')}"
-            datum = parse_datum(value, name)
-            pixels = datum_pixels(datum, name)
-            if total is None:
-                if datum.encoded:
-                    glog.info("compute_image_mean.cpp:57", "Decoding Datum")
-                total = np.zeros(pixels.shape, np.float32)
-                glog.info("compute_image_mean.cpp:70", "Starting iteration")
-            if pixels.shape != total.shape:
-                raise DataError(
-                    f"Check failed: size_in_datum == data_size ({pixels.size} vs. {total.size}) Incorrect data "
-                    f"field size {pixels.size}: {name} has shape {pixels.shape}, the first record {total.shape}; "
-                    "make the database with convert_imageset -resize_height and -resize_width"
-                )
-            total += pixels
-            count += 1
-            if count % LOG_EVERY == 0:
-                glog.info("compute_image_mean.cpp:95", f"Processed {count} files.")
+    for key, value in tqdm(database.read(), total=len(database), disable=not sys.stderr.isatty()):
+        name = f"{source}, record {key.decode(errors='backslashreplace')}"
+        datum = parse_datum(value, name)
+        pixels = datum_pixels(datum, name)
+        if total is None:
+            if datum.encoded:
+                glog.info("compute_image_mean.cpp:57", "Decoding Datum")
+            total = np.zeros(pixels.shape, np.float32)
+            glog.info("compute_image_mean.cpp:70", "Starting iteration")
+        if pixels.shape != total.shape:
+            raise DataError(
+                f"Check failed: size_in_datum == data_size ({pixels.size} vs. {total.size}) Incorrect data "
+                f"field size {pixels.size}: {name} has shape {pixels.shape}, the first record {total.shape}; "
+                "make the database with convert_imageset -resize_height and -resize_width"
+            )
+        total += pixels
+        count += 1
+        if count % LOG_EVERY == 0:
+            glog.info("compute_image_mean.cpp:95", f"Processed {count} files.")
     if total is None:
         raise DataError(f"{source}: the database has no records")
     if count % LOG_EVERY:

@@ -1,4 +1,4 @@
-"""convert_imageset: pictures of a list file into an LMDB of Datum messages.
+"""convert_imageset: pictures of a list file into a database of Datum messages.
 
 convert_imageset -resize_height 256 -resize_width 256 -shuffle jpg/ train.txt train_lmdb
 """
@@ -7,21 +7,18 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
-import lmdb
 import numpy as np
 from tqdm import tqdm
 
 from caffe import glog
+from caffe.data.databases import BACKENDS, Batch, new_database
 from caffe.data.decode import read_image
 from caffe.data.sources import read_list
 from caffe.errors import DataError
@@ -32,7 +29,7 @@ COMMAND = Command(
     name="convert_imageset",
     usage="[FLAGS] ROOTFOLDER/ LISTFILE DB_NAME",
     summary=(
-        "Put the pictures of LISTFILE, whose lines are 'path label', into the new LMDB DB_NAME.\n"
+        "Put the pictures of LISTFILE, whose lines are 'path label', into the new database DB_NAME.\n"
         "Each path is read from ROOTFOLDER/path; end ROOTFOLDER with a slash. A picture that cannot be read\n"
         "is reported and left out."
     ),
@@ -43,7 +40,7 @@ COMMAND = Command(
     flags=(
         Flag("gray", bool, False, "Treat the pictures as grey ones."),
         Flag("shuffle", bool, False, "Shuffle the pictures and their labels."),
-        Flag("backend", str, "lmdb", "The database: lmdb (leveldb is not written here)."),
+        Flag("backend", str, "lmdb", "The kind of database: lmdb or leveldb."),
         Flag("resize_width", int, 0, "Width that pictures are resized to; 0 keeps it."),
         Flag("resize_height", int, 0, "Height that pictures are resized to; 0 keeps it."),
         Flag("check_size", bool, False, "Stop at a picture of another size than the first."),
@@ -51,9 +48,6 @@ COMMAND = Command(
         Flag("encode_type", str, "", "How to compress: png, jpg, ...; the file's own type unless given."),
     ),
 )
-
-MAP_SIZE = 1 << 40
-"""The most an LMDB can grow to, in bytes; nothing of it is taken before it is needed."""
 
 COMMIT_EVERY = 1000
 """Records between two commits, and between two log lines."""
@@ -79,8 +73,8 @@ def convert(options: SimpleNamespace, arguments: Sequence[str]) -> int:
     if options.encode_type and not options.encoded:
         glog.info("convert_imageset.cpp:92", "encode_type specified, assuming encoded=true.")
     entries = [(number, path, label) for number, (path, label) in enumerate(lines)]
-    with _new_database(database) as environment:
-        written = _write(environment, _records(root, entries, options))
+    with new_database(database, BACKENDS[options.backend]) as batch:
+        written = _write(batch, _records(root, entries, options))
         if not written:
             raise DataError(
                 f"none of the {len(entries)} pictures of {list_file} could be read from {root}: is the folder "
@@ -95,50 +89,21 @@ def convert(options: SimpleNamespace, arguments: Sequence[str]) -> int:
 def _check(options: SimpleNamespace, arguments: Sequence[str]) -> None:
     if len(arguments) != 3:
         raise UsageError(f"expected {COMMAND.usage}, got {len(arguments)} arguments: {' '.join(arguments)}")
-    if options.backend != "lmdb":
-        raise UsageError(f"Unknown database backend {options.backend}; this one writes lmdb")
+    if options.backend not in BACKENDS:
+        raise UsageError(f"Unknown database backend {options.backend}; known are {', '.join(BACKENDS)}")
     if (options.resize_height > 0) != (options.resize_width > 0):
         raise UsageError("-resize_height and -resize_width belong together: give both or neither")
 
 
-@contextmanager
-def _new_database(path: str) -> Iterator[lmdb.Environment]:
-    """Open a new LMDB beside ``path`` for writing; it becomes ``path`` when all went well."""
-    target = Path(path)
-    if target.exists() or target.is_symlink():
-        raise DataError(
-            f"Check failed: mkdir(source.c_str(), 0744) == 0 (-1 vs. 0) mkdir {path} failed: File exists; "
-            f"remove it (rm -r {path}) or give another name"
-        )
-    if not target.parent.is_dir():
-        raise DataError(f"mkdir {path} failed: there is no folder {target.parent}; make it first")
-    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    try:
-        environment = lmdb.open(str(temporary), map_size=MAP_SIZE, sync=False)
-        glog.info("db_lmdb.cpp:35", f"Opened lmdb {path}")
-        with environment:
-            yield environment
-            environment.sync(True)
-        temporary.chmod(0o755)  # a temporary folder is closed to others
-        temporary.rename(target)
-    except lmdb.Error as problem:
-        raise DataError(f"cannot write the database {path}: {problem}") from problem
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _write(environment: lmdb.Environment, records: Iterator[tuple[str, Datum]]) -> int:
-    """Put the records, a commit every thousand; give their number."""
+def _write(batch: Batch, records: Iterator[tuple[str, Datum]]) -> int:
+    """Put the records, with a commit every thousand; give their number."""
     count = 0
-    transaction = environment.begin(write=True)
     for key, datum in records:
-        transaction.put(os.fsencode(key), datum.SerializeToString())
+        batch.put(os.fsencode(key), datum.SerializeToString())
         count += 1
         if count % COMMIT_EVERY == 0:
-            transaction.commit()
-            transaction = environment.begin(write=True)
+            batch.commit()
             glog.info("convert_imageset.cpp:147", f"Processed {count} files.")
-    transaction.commit()
     if count % COMMIT_EVERY:
         glog.info("convert_imageset.cpp:153", f"Processed {count} files.")
     return count

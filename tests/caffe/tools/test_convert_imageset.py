@@ -192,7 +192,7 @@ def test_an_existing_database_is_left_alone(
     ("arguments", "problem"),
     [
         (["a", "b"], "expected [FLAGS] ROOTFOLDER/ LISTFILE DB_NAME, got 2"),
-        (["-backend", "leveldb", "a", "b", "c"], "Unknown database backend leveldb"),
+        (["-backend", "rocksdb", "a", "b", "c"], "Unknown database backend rocksdb; known are lmdb, leveldb"),
         (["-resize_width", "5", "a", "b", "c"], "belong together"),
         (["-resise_width", "5", "a", "b", "c"], "unknown command line flag 'resise_width'"),
     ],
