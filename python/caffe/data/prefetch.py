@@ -110,8 +110,9 @@ class Prefetcher(Generic[Token]):
         """
         if self._worker is None:
             self._worker = _Worker(self._reader, self._depth)
-            # the thread must not outlive a prefetcher that nobody closed
-            self._abandoned = weakref.finalize(self, self._worker.cancel)
+            # the thread must outlive neither a prefetcher that nobody closed nor the interpreter, which would
+            # stop it in the middle of a C++ call and abort
+            self._abandoned = weakref.finalize(self, self._worker.stop)
         result = self._worker.next()
         if isinstance(result, Exception):
             self.restore(self._state)
@@ -137,7 +138,6 @@ class Prefetcher(Generic[Token]):
     def _stop(self) -> None:
         if self._worker is not None:
             self._abandoned()
-            self._worker.join()
             self._worker = None
 
 
@@ -168,9 +168,8 @@ class _Worker:
         self._room.release()
         return result
 
-    def cancel(self) -> None:
+    def stop(self) -> None:
         self._cancelled = True
         self._room.release()
-
-    def join(self) -> None:
-        self._thread.join()
+        if threading.current_thread() is not self._thread:  # where the collector may run
+            self._thread.join()
