@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from caffe import glog
 from oxford102.errors import ToolError
 from oxford102.log_parser import Log, parse_log, read_log
 
@@ -182,7 +183,6 @@ def test_no_training_is_an_error_that_names_the_file(golden: Path) -> None:
 
 
 def test_reads_what_the_runtime_writes(monkeypatch: pytest.MonkeyPatch) -> None:
-    glog = pytest.importorskip("caffe.glog")
     monkeypatch.setenv("GLOG_minloglevel", "0")
     written = io.StringIO()
     with redirect_stderr(written):

@@ -110,6 +110,14 @@ class Layer:
         self.wanted.append(False)
         return blob
 
+    def need_pictures(self, shape: Shape) -> None:
+        """Refuse a bottom that is not [n, c, h, w]."""
+        if len(shape) != 4:
+            raise self.error(
+                "Check failed: 4 == bottom[0]->num_axes() Input must have 4 axes, corresponding to "
+                f"(num, channels, height, width): it has shape {list(shape)}"
+            )
+
     def axis(self, index: int, shape: Shape, what: str = "axis") -> int:
         """Canonical form of a possibly negative axis (Caffe's CanonicalAxisIndex)."""
         if not -len(shape) <= index < len(shape):

@@ -29,11 +29,7 @@ class LRN(ElementwiseLayer):
             )
 
     def reshape(self, bottoms: Sequence[Shape]) -> list[Shape]:
-        if len(bottoms[0]) != 4:
-            raise self.error(
-                "Check failed: 4 == bottom[0]->num_axes() Input must have 4 axes, corresponding to "
-                f"(num, channels, height, width): it has shape {list(bottoms[0])}"
-            )
+        self.need_pictures(bottoms[0])
         return [bottoms[0]]
 
     def forward(self, *bottoms: torch.Tensor) -> list[torch.Tensor]:

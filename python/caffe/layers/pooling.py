@@ -80,11 +80,7 @@ class Pooling(Layer):
 
     def reshape(self, bottoms: Sequence[Shape]) -> list[Shape]:
         shape = bottoms[0]
-        if len(shape) != 4:
-            raise self.error(
-                "Check failed: 4 == bottom[0]->num_axes() Input must have 4 axes, corresponding to "
-                f"(num, channels, height, width): it has shape {list(shape)}"
-            )
+        self.need_pictures(shape)
         if self.param.pooling_param.global_pooling:
             self.kernel = (shape[2], shape[3])
         self.size = (self._length(shape[2], 0), self._length(shape[3], 1))
@@ -169,11 +165,7 @@ class SPP(Layer):
 
     def reshape(self, bottoms: Sequence[Shape]) -> list[Shape]:
         shape = bottoms[0]
-        if len(shape) != 4:
-            raise self.error(
-                "Check failed: 4 == bottom[0]->num_axes() Input must have 4 axes, corresponding to "
-                f"(num, channels, height, width): it has shape {list(shape)}"
-            )
+        self.need_pictures(shape)
         if min(shape[2:]) == 0:
             raise self.error(f"Input dimensions cannot be zero. The bottom is {describe(shape)}")
         self.levels: list[Pooling] = []

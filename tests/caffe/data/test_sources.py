@@ -150,7 +150,7 @@ def test_list_log_lines(make_pictures: Any, log: None, capsys: pytest.CaptureFix
     path, _ = make_pictures([(2, 2)] * 5)
     ImageList(ImageDataParameter(source=str(path), shuffle=True), rng())
     lines = capsys.readouterr().err.splitlines()
-    assert [line.split(" ", 3)[3] for line in lines] == [
+    assert [line.split(None, 3)[3] for line in lines] == [
         f"image_data_layer.cpp:38] Opening file {path}",
         "image_data_layer.cpp:53] Shuffling data",
         "image_data_layer.cpp:63] A total of 5 images.",
@@ -195,7 +195,7 @@ def test_a_database_is_read_in_order_and_wraps(database: str, log: None, capsys:
     records = [source.load(source.take(rng())) for _ in range(7)]
     assert [r.label for r in records] == [0, 10, 20, 0, 10, 20, 0]
     assert [int(r.pixels[0, 1, 1]) for r in records] == [0, 1, 2, 0, 1, 2, 0]
-    assert [line.split(" ", 3)[3] for line in capsys.readouterr().err.splitlines()] == [
+    assert [line.split(None, 3)[3] for line in capsys.readouterr().err.splitlines()] == [
         f"db_lmdb.cpp:35] Opened lmdb {database}",
         "data_layer.cpp:73] Restarting data prefetching from start.",
         "data_layer.cpp:73] Restarting data prefetching from start.",

@@ -58,7 +58,7 @@ def test_rules(
     if kept:
         assert filtered == net
     assert to_text(net) == before
-    logged = [line.split(" ", 3)[3].strip() for line in capfd.readouterr().err.splitlines()]
+    logged = [line.split(None, 3)[3].strip() for line in capfd.readouterr().err.splitlines()]
     assert [line[line.index("net.cpp") :] for line in logged] == [
         f"{line} specified by a rule in layer x" for line in lines
     ]

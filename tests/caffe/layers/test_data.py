@@ -195,12 +195,12 @@ def test_log_lines(
     monkeypatch.setenv("GLOG_minloglevel", "0")
     listing, _ = make_pictures([(32, 32)] * 5)
     make(image_data(listing, "batch_size: 5 shuffle: true", "crop_size: 24"))
-    lines = [line.split(" ", 3)[3] for line in capsys.readouterr().err.splitlines()]
+    lines = [line.split(None, 3)[3] for line in capsys.readouterr().err.splitlines()]
     recorded = [line for line in (golden / "logs" / "train.log").read_text().splitlines() if "image_data_layer" in line]
     expected = [line.split("] ")[0].split()[-1] + "] " + line.split("] ")[1] for line in recorded[:4]]
     assert [line.replace(str(listing), "list.txt") for line in lines] == expected
     make(data(database[0]))
-    lines = [line.split(" ", 3)[3] for line in capsys.readouterr().err.splitlines()]
+    lines = [line.split(None, 3)[3] for line in capsys.readouterr().err.splitlines()]
     assert lines == [
         f"db_lmdb.cpp:35] Opened lmdb {database[0]}",
         "data_layer.cpp:45] output data size: 2,3,8,10",
