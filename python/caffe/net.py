@@ -186,6 +186,7 @@ class Net:
 
     def _backward_layer(self, i: int, keep_diffs: bool) -> None:
         w, layer = self._wiring, self.layers[i]
+        layer.check_flows(w.bottom_needs[i])
         if isinstance(layer, BlobLayer):
             layer.backward(w.bottom_needs[i])
             return

@@ -400,6 +400,33 @@ def test_a_label_out_of_range_is_an_error(net_of) -> None:
         net.forward()
 
 
+@pytest.mark.parametrize(
+    ("layer", "words"),
+    [
+        (
+            'type: "SoftmaxWithLoss" bottom: "x" bottom: "f"',
+            "SoftmaxWithLoss Layer cannot backpropagate to label inputs",
+        ),
+        ('type: "Filter" bottom: "x" bottom: "f"', "Filter Layer cannot backpropagate to filter index inputs"),
+        ('type: "BatchReindex" bottom: "x" bottom: "f"', "BatchReindex Layer cannot backpropagate to index"),
+        ('type: "ArgMax" bottom: "f"', "ArgMax Layer cannot backpropagate to its input"),
+    ],
+)
+def test_a_gradient_is_refused_where_none_flows(net_of, layer: str, words: str) -> None:
+    flat = 'layer { name: "r" type: "Reshape" bottom: "a" top: "f" reshape_param { shape { dim: 2 } } }'
+    tops = "" if "Loss" in layer else 'top: "t" loss_weight: 1'
+    text = INPUT + fc("a", "x", 1) + flat + f'layer {{ name: "l" {layer} {tops} %s }}'
+    net = net_of(text % "")
+    net.forward()
+    with pytest.raises(caffe.CaffeError, match=f"Layer 'l': .*{words}: 'f' comes from"):
+        net.backward()
+    stopped = "propagate_down: false " * layer.count("bottom")
+    net = net_of(text % stopped)
+    net.forward()
+    net.backward()
+    assert not net.params["a"][0].diff.any()
+
+
 def test_weights_of_another_shape_name_layer_shapes_and_cure(net_of, tmp_path: Path) -> None:
     net_of(INPUT + fc("a", "x", 3)).save(str(tmp_path / "w.caffemodel"))
     words = (

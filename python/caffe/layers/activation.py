@@ -119,6 +119,7 @@ class Threshold(ElementwiseLayer):
     """Top = 1 where x is above ``threshold``, else 0. It has no gradient."""
 
     differentiable = (False,)
+    undifferentiable = "its input"
 
     def forward(self, *bottoms: torch.Tensor) -> list[torch.Tensor]:
         return [(bottoms[0] > self.param.threshold_param.threshold).float()]

@@ -36,6 +36,8 @@ class Layer:
         type: Caffe's name of the layer, set by `caffe.layers.registry.register`.
         bottoms, tops: (least, most) number of bottoms and tops; ``None`` as most is "any number".
         differentiable: per bottom, whether a gradient flows to it; a shorter tuple repeats its last entry.
+        undifferentiable: what BVLC calls the bottoms that no gradient flows to, in refusing one; without it
+            the gradient there is zero.
         is_loss: the first top has loss weight 1 where the prototxt gives none, and the top may be left out.
         is_data: the layer brings pictures or records in; the solver asks it for its reading position.
     """
@@ -44,6 +46,7 @@ class Layer:
     bottoms: ClassVar[tuple[int, int | None]] = (1, 1)
     tops: ClassVar[tuple[int, int | None]] = (1, 1)
     differentiable: ClassVar[tuple[bool, ...]] = (True,)
+    undifferentiable: ClassVar[str] = ""
     is_loss: ClassVar[bool] = False
     is_data: ClassVar[bool] = False
 
@@ -73,6 +76,16 @@ class Layer:
     def flows_to(self, bottom: int) -> bool:
         """Whether a gradient flows to that bottom."""
         return self.differentiable[min(bottom, len(self.differentiable) - 1)]
+
+    def check_flows(self, wanted: Sequence[bool]) -> None:
+        """Refuse a gradient that is wanted at a bottom where none flows, as BVLC does in its backward passes."""
+        for i, want in enumerate(wanted):
+            if want and self.undifferentiable and not self.flows_to(i):
+                raise self.error(
+                    f"Check failed: !propagate_down[{i}] {self.type} Layer cannot backpropagate to "
+                    f"{self.undifferentiable}: '{self.param.bottom[i]}' comes from layers with parameters to learn. "
+                    f"Give every bottom a propagate_down, and this one (number {i}) propagate_down: false"
+                )
 
     def state(self) -> dict[str, Any]:
         """Where a reading layer stands, in plain values; `restore` takes it back."""
@@ -170,6 +183,7 @@ class LossLayer(Layer):
 
     bottoms = (2, 2)
     differentiable: ClassVar[tuple[bool, ...]] = (True, False)
+    undifferentiable = "label inputs"
     is_loss = True
     unset: ClassVar[LossParameter.NormalizationMode] = LossParameter.VALID
 

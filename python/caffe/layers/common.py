@@ -61,6 +61,7 @@ class Embed(Layer):
     """
 
     differentiable = (False,)
+    undifferentiable = "its input"
 
     def setup(self, bottoms: Sequence[Shape]) -> None:
         p = self.param.embed_param

@@ -112,6 +112,7 @@ class Accuracy(Layer):
     bottoms = (2, 2)
     tops = (1, 2)
     differentiable = (False,)
+    undifferentiable = "its inputs"
 
     def setup(self, bottoms: Sequence[Shape]) -> None:
         if self.param.accuracy_param.top_k < 1:

@@ -45,6 +45,7 @@ class ContrastiveLoss(LossLayer):
 
     bottoms = (3, 3)
     differentiable = (True, True, False)
+    undifferentiable = ""  # BVLC leaves the labels' gradient alone
 
     def reshape(self, bottoms: Sequence[Shape]) -> list[Shape]:
         top = super().reshape(bottoms)

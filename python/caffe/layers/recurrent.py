@@ -36,6 +36,7 @@ class LSTMUnit(Layer):
     bottoms = (3, 3)
     tops = (2, 2)
     differentiable = (True, True, False)
+    undifferentiable = "sequence indicators"
 
     def reshape(self, bottoms: Sequence[Shape]) -> list[Shape]:
         cell, gates, cont = bottoms
@@ -65,6 +66,7 @@ class _Recurrent(Layer):
 
     bottoms = (2, None)
     tops = (1, None)
+    undifferentiable = "sequence indicators"
     states: ClassVar[int]
 
     def flows_to(self, bottom: int) -> bool:

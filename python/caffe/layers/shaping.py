@@ -153,6 +153,7 @@ class ArgMax(Layer):
     """
 
     differentiable = (False,)
+    undifferentiable = "its input"
 
     def setup(self, bottoms: Sequence[Shape]) -> None:
         p, shape = self.param.argmax_param, bottoms[0]

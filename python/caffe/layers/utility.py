@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import reduce
 from itertools import pairwise
+from typing import Any
 
 import torch
 
@@ -95,6 +96,26 @@ class Concat(Layer):
         return [torch.cat(bottoms, self.along) if len(bottoms) > 1 else bottoms[0]]
 
 
+class _Quotients(torch.autograd.Function):
+    """A product whose gradient is (top / bottom) · top's, which Caffe computes where ``stable_prod_grad`` is false.
+
+    It is not a number where a bottom is 0.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, *bottoms: torch.Tensor) -> torch.Tensor:
+        """Multiply the bottoms, all of one shape."""
+        top = reduce(torch.mul, bottoms)
+        ctx.save_for_backward(top, *bottoms)
+        return top
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Divide the product by each bottom."""
+        top, *bottoms = ctx.saved_tensors
+        return tuple(top / x * gradients[0] for x in bottoms)
+
+
 @register("Eltwise")
 class Eltwise(Layer):
     """Bottoms of one shape into one top: SUM (each times its ``coeff``), PROD or MAX.
@@ -127,7 +148,7 @@ class Eltwise(Layer):
     def forward(self, *bottoms: torch.Tensor) -> list[torch.Tensor]:
         p = self.param.eltwise_param
         if p.operation == EltwiseParameter.PROD:
-            return [reduce(torch.mul, bottoms)]
+            return [reduce(torch.mul, bottoms) if p.stable_prod_grad else _Quotients.apply(*bottoms)]
         if p.operation == EltwiseParameter.MAX:
             a, b = bottoms[:2]
             top = torch.where(a > b, a, b)
@@ -199,6 +220,7 @@ class Filter(Layer):
 
     bottoms = (2, None)
     tops = (1, None)
+    undifferentiable = "filter index inputs"
 
     def setup(self, bottoms: Sequence[Shape]) -> None:
         if len(self.param.top) != len(bottoms) - 1:
@@ -237,6 +259,7 @@ class BatchReindex(Layer):
 
     bottoms = (2, 2)
     differentiable = (True, False)
+    undifferentiable = "index"
 
     def reshape(self, bottoms: Sequence[Shape]) -> list[Shape]:
         shape, numbers = bottoms

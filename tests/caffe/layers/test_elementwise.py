@@ -47,6 +47,19 @@ def test_values(make_layer: MakeLayer, kind: str, text: str, x: object, top: lis
     np.testing.assert_allclose(dx, gradient, rtol=1e-5, atol=1e-30)
 
 
+@pytest.mark.parametrize(("stable", "at_zero"), [("true", 3), ("false", np.nan)])
+def test_the_gradient_of_a_product_at_zero(make_layer: MakeLayer, stable: str, at_zero: float) -> None:
+    """Told not to mind stability, Caffe divides the product, 0, by the factor, 0."""
+    text = f"eltwise_param {{ operation: PROD stable_prod_grad: {stable} }}"
+    net = make_layer("Eltwise", [np.float32([2, 0]), np.float32([4, 3])], text)
+    net.forward()
+    net.blobs["y0"].diff[...] = 1
+    net.backward()
+    np.testing.assert_array_equal(net.blobs["y0"].data, [8, 0])
+    np.testing.assert_array_equal(net.blobs["x0"].diff, [4, at_zero])
+    np.testing.assert_array_equal(net.blobs["x1"].diff, [2, 0])
+
+
 @pytest.mark.parametrize(
     ("kind", "text", "message"),
     [

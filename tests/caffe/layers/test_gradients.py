@@ -86,6 +86,7 @@ CASES = [
     Case("Scale", ((2, 3, 4),), "scale_param { axis: 0 num_axes: 2 }"),
     Case("Scale", ((2, 3, 4), (3, 4)), "scale_param { axis: 1 }"),
     Case("Eltwise", ((2, 3), (2, 3), (2, 3)), "eltwise_param { operation: PROD }"),
+    Case("Eltwise", ((2, 3), (2, 3), (2, 3)), "eltwise_param { operation: PROD stable_prod_grad: false }"),
     Case("Eltwise", ((2, 3), (2, 3)), "eltwise_param { operation: SUM coeff: 0.5 coeff: -2 }"),
     Case("Eltwise", ((2, 3), (2, 3), (2, 3)), "eltwise_param { operation: MAX }", step=1e-3),
     Case("Concat", ((2, 3), (2, 1), (2, 2))),
