@@ -1,7 +1,8 @@
 """Batches, made ahead of their use by one background thread and handed out in order.
 
-A `Reader` makes batches; a `Prefetcher` runs it ahead. Each batch carries the reader's state as of just
-after it was drawn, so the state of what was consumed can be saved while more is already made.
+A `Prefetcher` runs a reader ahead, whatever its batches are; `Reader` makes those of pictures. Each batch carries
+the reader's state as of just after it was drawn, so the state of what was consumed can be saved while more is
+already made.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from queue import SimpleQueue
-from typing import Any, Generic
+from typing import Any, Generic, Protocol, TypeVar
 
 import cv2
 import numpy as np
@@ -21,6 +22,35 @@ import torch
 
 from caffe.data.sources import Source, Token
 from caffe.data.transform import Draws, Transform, assemble, check_batch, draw
+from caffe.errors import DataError
+
+
+class Stateful(Protocol):
+    """A batch, whatever else it holds."""
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """The reader's state after this batch."""
+
+
+AnyBatch = TypeVar("AnyBatch", bound=Stateful)
+Made = TypeVar("Made", bound=Stateful, covariant=True)
+
+
+class BatchReader(Protocol[Made]):
+    """What a `Prefetcher` runs."""
+
+    def read(self) -> Made:
+        """Make the next batch."""
+
+    def state(self) -> dict[str, Any]:
+        """Where it stands, in plain values."""
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from where `state` was taken."""
+
+    def close(self) -> None:
+        """Let go of files."""
 
 
 @dataclass(frozen=True)
@@ -93,16 +123,22 @@ class Reader(Generic[Token]):
         self._source.close()
 
 
-class Prefetcher(Generic[Token]):
-    """Runs a reader ahead by up to ``depth`` batches, from the first `next` on."""
+class Prefetcher(Generic[AnyBatch]):
+    """Runs a reader ahead by up to ``depth`` batches, from the first `next` on.
 
-    def __init__(self, reader: Reader[Token], depth: int) -> None:
+    Raises:
+        DataError: ``depth`` is not positive.
+    """
+
+    def __init__(self, reader: BatchReader[AnyBatch], depth: int) -> None:
+        if depth <= 0:
+            raise DataError(f"data_param.prefetch must be 1 or more, it is {depth}: the number of batches made ahead")
         self._reader = reader
         self._depth = depth
         self._state = reader.state()
-        self._worker: _Worker | None = None
+        self._worker: _Worker[AnyBatch] | None = None
 
-    def next(self) -> Batch:
+    def next(self) -> AnyBatch:
         """Give the next batch in order.
 
         Raises:
@@ -141,13 +177,13 @@ class Prefetcher(Generic[Token]):
             self._worker = None
 
 
-class _Worker:
+class _Worker(Generic[AnyBatch]):
     """The thread. It knows nothing of the prefetcher, which can so be collected while it runs."""
 
-    def __init__(self, reader: Reader, depth: int) -> None:
+    def __init__(self, reader: BatchReader[AnyBatch], depth: int) -> None:
         self._reader = reader
         self._room = threading.Semaphore(depth)
-        self._made: SimpleQueue[Batch | Exception] = SimpleQueue()
+        self._made: SimpleQueue[AnyBatch | Exception] = SimpleQueue()
         self._cancelled = False
         self._thread = threading.Thread(target=self._run, name="prefetch", daemon=True)
         self._thread.start()
@@ -163,7 +199,7 @@ class _Worker:
                 self._made.put(problem)
                 return
 
-    def next(self) -> Batch | Exception:
+    def next(self) -> AnyBatch | Exception:
         result = self._made.get()
         self._room.release()
         return result

@@ -38,11 +38,9 @@ class _Pictures(Layer):
 
     def setup(self, bottoms: Sequence[Shape]) -> None:
         """Open the source and read one record for the shape."""
-        batch_size, depth = self._batch_size(), self.param.data_param.prefetch
+        batch_size = self._batch_size()
         if batch_size <= 0:
             raise self.error("Check failed: batch_size > 0 (0 vs. 0) Positive batch size required; set batch_size")
-        if depth <= 0:
-            raise self.error("data_param.prefetch must be 1 or more: it is the number of batches made ahead")
         transform = load_transform(self.param.transform_param, self.training)
         generator = np.random.default_rng(rng.next_seed())
         source = self._open(generator)
@@ -52,7 +50,7 @@ class _Pictures(Layer):
         glog.info(self.place, f"output data size: {','.join(map(str, self._shapes[0]))}")
         self._transform, self._mean = transform, mean_tensor(transform, self.device)
         reader = Reader(source, transform, batch_size, generator, pin=self.device.type == "cuda")
-        self._prefetcher = Prefetcher(reader, depth)
+        self._prefetcher = Prefetcher(reader, self.param.data_param.prefetch)
 
     def reshape(self, bottoms: Sequence[Shape]) -> list[Shape]:
         """Shapes of the last batch; without crop_size each batch has its pictures' size."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from caffe import glog, rng
-from caffe.errors import DataError
+from caffe.data.hdf5_rows import HDF5Rows, RowBatch
+from caffe.data.prefetch import Prefetcher
 from caffe.layers.base import Layer, Shape
 from caffe.layers.registry import register
 
@@ -44,96 +45,37 @@ class HDF5Data(Layer):
             raise self.error("hdf5_data_param.batch_size must be set and positive")
         glog.info("hdf5_data_layer.cpp:76", f"Loading list of HDF5 filenames from: {p.source}")
         try:
-            self._files = Path(p.source).read_text().split()
+            files = Path(p.source).read_text().split()
         except OSError as problem:
             raise self.error(f"Failed to open source file: {p.source}: {problem}") from problem
-        glog.info("hdf5_data_layer.cpp:90", f"Number of HDF5 files: {len(self._files)}")
-        if not self._files:
+        glog.info("hdf5_data_layer.cpp:90", f"Number of HDF5 files: {len(files)}")
+        if not files:
             raise self.error(
                 f"Check failed: num_files_ >= 1 (0 vs. 1) Must have at least 1 HDF5 filename listed in {p.source}"
             )
-        self._generator = np.random.default_rng(rng.next_seed())
-        self._round = self._generator.bit_generator.state  # as this time round the list began
-        self._taken = 0  # rows of it
-        self._pieces = self._read_on()
-        self._rest: list[np.ndarray] = next(self._pieces)
+        rows = HDF5Rows(files, list(self.param.top), p.batch_size, p.shuffle, np.random.default_rng(rng.next_seed()))
+        self._shapes: list[Shape] = [(p.batch_size, *shape) for shape in rows.shapes]
+        self._prefetcher: Prefetcher[RowBatch] = Prefetcher(rows, self.param.data_param.prefetch)
 
     def reshape(self, bottoms: Sequence[Shape]) -> list[Shape]:
-        return [(self.param.hdf5_data_param.batch_size, *array.shape[1:]) for array in self._rest]
+        return self._shapes
 
     def forward(self, *bottoms: torch.Tensor) -> list[torch.Tensor]:
-        missing, parts = self.param.hdf5_data_param.batch_size, []
-        while missing:
-            if not len(self._rest[0]):
-                self._rest = next(self._pieces)
-            parts.append([array[:missing] for array in self._rest])
-            self._rest = [array[missing:] for array in self._rest]
-            missing -= len(parts[-1][0])
-            self._taken += len(parts[-1][0])
-        try:
-            tops = [np.concatenate(pieces) for pieces in zip(*parts, strict=True)]
-        except ValueError as problem:
-            raise DataError(
-                f"Layer '{self.name}': the files of {self.param.hdf5_data_param.source} hold rows of different "
-                f"shapes: {problem}"
-            ) from problem
-        return [torch.from_numpy(top).to(self.device) for top in tops]
+        arrays = self._prefetcher.next().arrays
+        self._shapes = [array.shape for array in arrays]
+        return [torch.from_numpy(array).to(self.device) for array in arrays]
 
     def state(self) -> dict[str, Any]:
-        """Reading position, in plain values."""
-        return {"round": self._round, "taken": self._taken}
+        """Reading position after the last batch given, in plain values."""
+        return self._prefetcher.state()
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on reading from where `state` was taken."""
-        self._generator.bit_generator.state = state["round"]
-        self._pieces = self._read_on()
-        self._rest, skip = next(self._pieces), state["taken"]
-        while skip > len(self._rest[0]):
-            skip -= len(self._rest[0])
-            self._rest = next(self._pieces)
-        self._rest = [array[skip:] for array in self._rest]
-        self._taken = state["taken"]
+        self._prefetcher.restore(state)
 
-    def _order(self, count: int) -> np.ndarray:
-        return self._generator.permutation(count) if self.param.hdf5_data_param.shuffle else np.arange(count)
-
-    def _read_on(self) -> Iterator[list[np.ndarray]]:
-        """All rows of one file after the other, in their order, for ever; a lone file is read only once."""
-        arrays: list[np.ndarray] = []
-        while True:
-            self._round, self._taken = self._generator.bit_generator.state, 0
-            for number in self._order(len(self._files)):
-                if not arrays or len(self._files) > 1:
-                    arrays = self._read(self._files[number])
-                rows = self._order(len(arrays[0]))
-                yield [array[rows] for array in arrays]
-
-    def _read(self, path: str) -> list[np.ndarray]:
-        try:
-            with h5py.File(path, "r") as file:
-                arrays = [self._dataset(file, path, name) for name in self.param.top]
-        except OSError as problem:
-            raise DataError(f"Layer '{self.name}': Failed opening HDF5 file: {path}: {problem}") from problem
-        lengths = [len(array) for array in arrays]
-        if len(set(lengths)) > 1 or not lengths[0]:
-            raise DataError(
-                f"Layer '{self.name}': {path}: Check failed: hdf_blobs_[i]->shape(0) == num: the datasets of all tops "
-                f"must have the same number of rows, at least one; {', '.join(self.param.top)} have {lengths}"
-            )
-        return arrays
-
-    def _dataset(self, file: h5py.File, path: str, name: str) -> np.ndarray:
-        dataset = file.get(name)
-        if not isinstance(dataset, h5py.Dataset):
-            raise DataError(
-                f"Layer '{self.name}': {path}: Failed to find HDF5 dataset {name}; the tops must be named like the "
-                f"datasets: {', '.join(file)}"
-            )
-        if dataset.dtype.kind not in "fiu":
-            raise DataError(f"Layer '{self.name}': {path}: {name}: Unsupported datatype class: {dataset.dtype}")
-        if not dataset.ndim:
-            raise DataError(f"Layer '{self.name}': {path}: {name}: Input must have at least 1 axis.")
-        return np.asarray(dataset[()], np.float32)
+    def close(self) -> None:
+        """End the prefetching thread."""
+        self._prefetcher.close()
 
 
 @register("HDF5Output")

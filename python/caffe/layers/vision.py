@@ -66,7 +66,14 @@ class _Windows(Layer):
         return lengths
 
     def _length(self, size: int, i: int) -> int:
-        return (size + 2 * self.pad[i] - self._extent(i)) // self.stride[i] + 1
+        # rounded toward zero, as C divides: a kernel may stand out over the far side by less than a stride
+        return int((size + 2 * self.pad[i] - self._extent(i)) / self.stride[i]) + 1
+
+    def _filled(self, x: torch.Tensor) -> torch.Tensor:
+        """The picture with as many zeros at its far sides as a kernel that stands out needs."""
+        sizes = x.shape[-len(self.kernel) :]
+        short = [max(self._extent(i) - 2 * self.pad[i] - size, 0) for i, size in enumerate(sizes)]
+        return F.pad(x, [zeros for count in reversed(short) for zeros in (0, count)]) if any(short) else x
 
     def _extent(self, i: int) -> int:
         return self.dilation[i] * (self.kernel[i] - 1) + 1
@@ -152,10 +159,12 @@ class _ConvolutionBase(_Windows):
 class Convolution(_ConvolutionBase):
     """Top = weights ∗ bottom + bias, a cross-correlation as everywhere in deep learning.
 
-    Each spatial axis becomes floor((size + 2·pad − dilation·(kernel − 1) − 1) / stride) + 1 long.
+    Each spatial axis becomes (size + 2·pad − dilation·(kernel − 1) − 1) / stride + 1 long, the quotient
+    rounded toward zero.
     """
 
     def _op(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        x = self._filled(x)
         if len(self.kernel) == 2:  # the kernels for channels-last memory are the faster ones, on CPU and GPU
             x, weight = (t.contiguous(memory_format=torch.channels_last) for t in (x, weight))
         conv = (F.conv1d, F.conv2d, F.conv3d)[len(self.kernel) - 1]
@@ -201,7 +210,7 @@ class Im2col(_Windows):
 
     def forward(self, *bottoms: torch.Tensor) -> list[torch.Tensor]:
         top = self.reshape([tuple(bottoms[0].shape)])[0]
-        x = bottoms[0].flatten(0, self.channel_axis)  # [..·C, spatial...]
+        x = self._filled(bottoms[0].flatten(0, self.channel_axis))  # [..·C, spatial...]
         x = F.pad(x, [pad for pad in reversed(self.pad) for _ in (0, 1)])
         n = len(self.kernel)
         for i in range(n):

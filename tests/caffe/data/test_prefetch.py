@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from caffe.data.prefetch import Prefetcher, Reader
+from caffe.data.prefetch import Batch, Prefetcher, Reader
 from caffe.data.sources import Record
 from caffe.data.transform import Transform
 from caffe.errors import DataError
@@ -52,7 +52,7 @@ class Numbers:
 TRANSFORM = Transform(crop=4, random_crop=True, mirror=True)
 
 
-def make(source: Numbers, seed: int = 0, depth: int = 3) -> Prefetcher[int]:
+def make(source: Numbers, seed: int = 0, depth: int = 3) -> Prefetcher[Batch]:
     return Prefetcher(Reader(source, TRANSFORM, 2, np.random.default_rng(seed)), depth)
 
 
@@ -166,7 +166,7 @@ def test_the_interpreter_ends_while_a_prefetcher_runs(make_pictures: Any) -> Non
     listing, _ = make_pictures([(8, 8)] * 4)
     program = f"""
 import numpy as np
-from caffe.data.prefetch import Prefetcher, Reader
+from caffe.data.prefetch import Batch, Prefetcher, Reader
 from caffe.data.sources import ImageList
 from caffe.data.transform import Transform
 from caffe.proto.caffe_pb2 import ImageDataParameter

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
@@ -66,6 +67,22 @@ def test_batches_go_across_files_and_round(files: list, net_of: MakeNet) -> None
 
 def test_a_batch_larger_than_all(files: list, net_of: MakeNet) -> None:
     assert net_of("batch_size: 26", "label").forward()["label"].tolist() == [i % 12 for i in range(26)]
+
+
+def test_batches_are_made_ahead_by_a_thread(files: list, net_of: MakeNet, tmp_path: Path) -> None:
+    net = net_of("batch_size: 4", more="data_param { prefetch: 3 }")
+    assert labels_of(net, 1) == [[0, 1, 2, 3]]
+    readers = [thread for thread in threading.enumerate() if thread.name == "prefetch"]
+    assert len(readers) == 1
+    while net.layers[0]._prefetcher._worker._made.qsize() < 3:  # the other batches of the list
+        readers[0].join(0.01)
+    for i in range(3):
+        (tmp_path / f"{i}.h5").unlink()
+    assert labels_of(net, 3) == [[4, 5, 6, 7], [8, 9, 10, 11], [0, 1, 2, 3]]
+    with pytest.raises(DataError, match=r"Failed opening HDF5 file: .*\d\.h5"):
+        labels_of(net, 3)
+    net.close()
+    assert not readers[0].is_alive()
 
 
 def test_one_file_and_one_top(files: list, net_of: MakeNet, tmp_path: Path) -> None:

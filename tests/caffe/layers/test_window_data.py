@@ -186,8 +186,6 @@ def test_mistakes_in_the_prototxt(net_of: MakeNet) -> None:
         ({"transform": ""}, "Check failed: crop_size > 0"),
         ({"param": "context_pad: 6"}, "context_pad 6 on both sides leaves nothing of a crop of 12"),
         ({"param": 'crop_mode: "round"'}, "crop_mode 'round' is not known; it is warp or square"),
-        ({"param": "bg_threshold: 0"}, "has no background window"),
-        ({"param": "fg_threshold: 0.95"}, "has no foreground window"),
         (
             {"transform": "crop_size: 12 mean_value: 1 mean_value: 2"},
             "Specify either 1 mean_value or as many as channels",
@@ -208,9 +206,15 @@ def test_mistakes_in_the_windows(net_of: MakeNet, tmp_path: Path) -> None:
     ):
         with pytest.raises(DataError, match=words):
             from_text(text)
+    for param, words in (
+        ("bg_threshold: 0", "has no background window"),
+        ("fg_threshold: 0.95", "has no foreground window"),
+    ):
+        with pytest.raises(DataError, match=rf"windows\.txt {words}; see"):
+            net_of(GOOD, param)
     with pytest.raises(DataError, match="lies outside the picture, which is 40 wide and 30 high"):
         from_text(head + "1 0.9 0 0 40 9", "fg_fraction: 1").forward()
     with pytest.raises(DataError, match="Could not open or find file .*none.png"):
         from_text(head.replace("0.png", "none.png") + "1 0.9 0 0 9 9", "fg_fraction: 1").forward()
-    with pytest.raises(LayerError, match="has 3 channels, the window file says 4"):
+    with pytest.raises(DataError, match="0.png has 3 channels, the window file says 4"):
         from_text(head.replace("3 30", "4 30") + "1 0.9 0 0 9 9", "fg_fraction: 1").forward()
