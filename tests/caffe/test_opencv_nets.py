@@ -13,17 +13,17 @@ from caffe import layers as L
 from caffe import params as P
 
 
-def vgg16(fc: int = 512) -> caffe.NetSpec:
-    """VGG-16's 13 convolutions; narrower fully connected layers spare memory and change no kind of layer."""
+def vgg16() -> caffe.NetSpec:
+    """VGG-16, as published but for its 102 outputs."""
     n = caffe.NetSpec()
-    top = n.data = L.Input(shape={"dim": [1, 3, 96, 96]})
+    top = n.data = L.Input(shape={"dim": [1, 3, 224, 224]})
     for block, (width, depth) in enumerate(((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)), 1):
         for i in range(1, depth + 1):
             top = n[f"conv{block}_{i}"] = L.Convolution(top, num_output=width, kernel_size=3, pad=1)
             top = n[f"relu{block}_{i}"] = L.ReLU(top, in_place=True)
         top = n[f"pool{block}"] = L.Pooling(top, pool=P.Pooling.MAX, kernel_size=2, stride=2)
     for name in ("fc6", "fc7"):
-        top = n[name] = L.InnerProduct(top, num_output=fc)
+        top = n[name] = L.InnerProduct(top, num_output=4096)
         top = n[f"relu{name[2]}"] = L.ReLU(top, in_place=True)
         top = n[f"drop{name[2]}"] = L.Dropout(top, in_place=True)
     n.fc8 = L.InnerProduct(top, num_output=102)
@@ -45,7 +45,7 @@ def normalized(n: caffe.NetSpec, name: str, bottom: caffe.net_spec.Top, relu: bo
 def resnet50() -> caffe.NetSpec:
     """ResNet-50 as published: the stride on the first 1x1 convolution, the first pooling without a pad."""
     n = caffe.NetSpec()
-    n.data = L.Input(shape={"dim": [1, 3, 96, 96]})
+    n.data = L.Input(shape={"dim": [1, 3, 224, 224]})
     top = normalized(n, "conv1", n.data, True, num_output=64, kernel_size=7, pad=3, stride=2)
     top = n.pool1 = L.Pooling(top, pool=P.Pooling.MAX, kernel_size=3, stride=2)
     for stage, (width, depth) in enumerate(((64, 3), (128, 4), (256, 6), (512, 3)), 2):
@@ -89,7 +89,7 @@ def test_forward_equals_opencvs(make, tmp_path: Path) -> None:
     net = caffe.Net(prototxt, caffe.TEST)
     randomize(net)
     net.save(weights)
-    picture = np.random.default_rng(1).normal(size=(1, 3, 96, 96)).astype(np.float32)
+    picture = np.random.default_rng(1).normal(size=(1, 3, 224, 224)).astype(np.float32)
     mine = net.forward(data=picture)["prob"].ravel()
     theirs = cv2.dnn.readNetFromCaffe(prototxt, weights)
     theirs.setInput(picture)
