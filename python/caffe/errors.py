@@ -7,6 +7,7 @@
     ├── WeightsError    weights that do not fit the net they are copied to
     ├── SolverError     a solver file that contradicts itself or the run it is asked to do
     ├── DataError       a list, a database, a picture or a mean file
+    ├── WriteError      a file that cannot be written: no space, no permission, no folder
     └── DeviceError     a device that is not there or not named rightly
 
 A message names the file or layer, what was expected, what came and the cure, and holds the text of
@@ -47,6 +48,10 @@ class SolverError(CaffeError):
 
 class DataError(CaffeError):
     """A list, database, picture or mean file cannot be used."""
+
+
+class WriteError(CaffeError):
+    """A file cannot be written; what was there before is as it was."""
 
 
 class DeviceError(CaffeError):

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
 from caffe import glog, weights
-from caffe.errors import SolverError
+from caffe.errors import CaffeError, SolverError
 from caffe.proto import binary, hdf5
 from caffe.proto.caffe_pb2 import SolverParameter
-from caffe.solvers import lr_policy
+from caffe.solvers import lr_policy, runstate
 
 if TYPE_CHECKING:
     from caffe.solvers.sgd import SGDSolver
@@ -26,6 +28,7 @@ def check_prefix(param: SolverParameter) -> None:
     folder = Path(param.snapshot_prefix).parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(param.snapshot_prefix)
         probe = folder / f".{Path(param.snapshot_prefix).name}.probe"
         probe.touch()
         probe.unlink()
@@ -36,8 +39,36 @@ def check_prefix(param: SolverParameter) -> None:
         ) from problem
 
 
+def _remove_leftovers(prefix: str) -> None:
+    """Remove what killed processes had half written under temporary names."""
+    pattern = re.compile(rf"\.{re.escape(Path(prefix).name)}_iter_\d+\.\w+(\.h5)?\.(\d+)\.tmp")
+    for path in Path(prefix).parent.glob(".*.tmp"):
+        match = pattern.fullmatch(path.name)
+        if match and not _is_alive(int(match[2])):
+            path.unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
 def write(solver: SGDSolver) -> str:
-    """Write both files, whole or not at all; return the name of the ``.solverstate``."""
+    """Write the weights, what an exact resumption needs, and the state, each file whole or not at all.
+
+    The state comes last: where it is, all is.
+
+    Returns:
+        Name of the ``.solverstate``.
+
+    Raises:
+        WriteError: the disk is full, or the folder gone.
+    """
     stem = f"{solver.param.snapshot_prefix}_iter_{solver.iter}"
     step = lr_policy.current_step(solver.param, solver.iter)
     arrays = [h.cpu().numpy() for h in solver.history]
@@ -46,15 +77,57 @@ def write(solver: SGDSolver) -> str:
         model, state = f"{stem}.caffemodel.h5", f"{stem}.solverstate.h5"
         glog.info("solver.cpp:474", f"Snapshotting to HDF5 file {model}")
         solver.net.save_hdf5(model, diff)
+        runstate.write(solver, state)
         glog.info("sgd_solver.cpp:294", f"Snapshotting solver state to HDF5 file {state}")
         hdf5.write_state(state, solver.iter, model, step, arrays)
     else:
         model, state = f"{stem}.caffemodel", f"{stem}.solverstate"
         glog.info("solver.cpp:464", f"Snapshotting to binary proto file {model}")
         weights.save(solver.net, model, diff)
+        runstate.write(solver, state)
         glog.info("sgd_solver.cpp:284", f"Snapshotting solver state to binary proto file {state}")
         binary.write_state(state, solver.iter, model, step, arrays)
     return state
+
+
+def states(prefix: str) -> list[tuple[int, Path]]:
+    """Iteration and file of every ``.solverstate`` with that snapshot_prefix, the oldest first."""
+    folder, name = Path(prefix).parent, re.escape(Path(prefix).name)
+    pattern = re.compile(rf"{name}_iter_(\d+)\.solverstate(\.h5)?")
+    matches = ((pattern.fullmatch(path.name), path) for path in folder.glob("*.solverstate*"))
+    return sorted((int(match[1]), path) for match, path in matches if match)
+
+
+def newest_whole(prefix: str) -> str | None:
+    """The newest ``.solverstate`` that can be read together with the weights it names; None where there is none.
+
+    Newer ones that cannot are logged.
+    """
+    for _, path in reversed(states(prefix)):
+        try:
+            _, learned_net, _, _ = (hdf5 if path.suffix == ".h5" else binary).read_state(str(path))
+            _check_weights(_beside(learned_net, str(path)))
+        except CaffeError as problem:
+            glog.warning("solver.cpp:508", f"Passing over the snapshot {path}: {problem}")
+        else:
+            return str(path)
+    return None
+
+
+def _check_weights(path: str) -> None:
+    if path.endswith(".h5"):
+        with hdf5.reading(path):
+            return
+    binary.read_weights(path)
+
+
+def prune(prefix: str, keep: int) -> None:
+    """Remove the files of all snapshots with that prefix but the newest ``keep``."""
+    for _, path in states(prefix)[:-keep]:
+        stem = str(path).removesuffix(".h5").removesuffix(".solverstate")
+        # the state first: where it is, all is
+        for file in (path, runstate.path_beside(str(path)), *(Path(f"{stem}.caffemodel{s}") for s in ("", ".h5"))):
+            file.unlink(missing_ok=True)
 
 
 def restore(solver: SGDSolver, path: str) -> None:

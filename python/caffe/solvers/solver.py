@@ -11,11 +11,13 @@ from typing import ClassVar
 import torch
 
 from caffe import glog, rng
-from caffe.errors import SolverError
+from caffe.blob import Blob
+from caffe.errors import SolverError, WriteError
 from caffe.net import Net
-from caffe.proto.caffe_pb2 import TEST, TRAIN, NetParameter, NetState, SolverParameter
-from caffe.proto.text import read_net, read_solver, to_text
-from caffe.solvers import lr_policy, runstate, snapshot
+from caffe.proto.caffe_pb2 import NetParameter, SolverParameter
+from caffe.proto.text import read_solver, to_text
+from caffe.solvers import lr_policy, nets, runstate, snapshot
+from caffe.solvers.extension import Extension, Outputs
 from caffe.solvers.registry import solver_class
 
 
@@ -37,6 +39,7 @@ class Solver:
         param: the SolverParameter.
         history: what the update rule remembers, an array (or more) a parameter.
         poll: asked after each iteration and before each test batch what to do; `Action.NONE` by default.
+        extensions: what watches the run.
     """
 
     type: ClassVar[str] = ""
@@ -47,6 +50,7 @@ class Solver:
         self.iter = 0
         self.poll: Callable[[], Action] = lambda: Action.NONE
         self.history: list[torch.Tensor] = []
+        self.extensions: list[Extension] = []
         self._callbacks: list[tuple[Callable[[], None], Callable[[], None]]] = []
         self._stopped = False
         glog.info("solver.cpp:45", f"Initializing solver from parameters: \n{to_text(param).rstrip()}")
@@ -56,9 +60,9 @@ class Solver:
         snapshot.check_prefix(param)
         if param.random_seed >= 0:
             rng.set_random_seed(param.random_seed)
-        self.net = self._train_net()
+        self.net = Net.from_param(nets.train_net(param))
         self._load(self.net)
-        self.test_nets = self._make_test_nets()
+        self.test_nets = [self._test_net(message) for message in nets.test_nets(param)]
         self._losses: deque[torch.Tensor] = deque(maxlen=param.average_loss)
         self._pre_solve()
         glog.info("solver.cpp:57", "Solver scaffolding done.")
@@ -73,37 +77,6 @@ class Solver:
 
     # Making the nets
 
-    def _train_net(self) -> Net:
-        p = self.param
-        given = [n for n in ("train_net", "net", "train_net_param", "net_param") if p.HasField(n)]
-        if len(given) != 1:
-            check = "num_train_nets >= 1 (0 vs. 1) SolverParameter must specify a train net using one of"
-            if given:
-                check = f"num_train_nets <= 1 ({len(given)} vs. 1) SolverParameter must not contain more than one of"
-            raise SolverError(f"Check failed: {check} these fields: net, net_param, train_net, train_net_param")
-        name = given[0]
-        value = getattr(p, name)
-        if name.endswith("param"):
-            glog.info("solver.cpp:92", f"Creating training net specified in {name}.")
-            message = NetParameter()
-            message.CopyFrom(value)
-        else:
-            # BVLC's two wordings
-            what = "train_net file" if name == "train_net" else "net file"
-            place = "solver.cpp:86" if name == "train_net" else "solver.cpp:102"
-            glog.info(place, f"Creating training net from {what}: {value}")
-            message = read_net(value)
-        return Net.from_param(self._with_state(message, TRAIN, p.train_state))
-
-    @staticmethod
-    def _with_state(message: NetParameter, phase: int, asked: NetState) -> NetParameter:
-        """The net's own state, under it the phase, over it what the solver asks for."""
-        state = NetState(phase=phase)  # type: ignore[arg-type]
-        state.MergeFrom(message.state)
-        state.MergeFrom(asked)
-        message.state.CopyFrom(state)
-        return message
-
     def _load(self, net: Net) -> None:
         """Weights that the solver file names, each a path or a comma list."""
         for entry in self.param.weights:
@@ -111,46 +84,8 @@ class Solver:
                 glog.info("solver.cpp:72", f"Finetuning from {path.strip()}")
                 net.copy_from(path.strip())
 
-    def _make_test_nets(self) -> list[Net]:
-        p = self.param
-        sources: list[tuple[str, str | NetParameter]] = [
-            *(("test_net_param", m) for m in p.test_net_param),
-            *(("test_net file", path) for path in p.test_net),
-        ]
-        if len(sources) > len(p.test_iter) or (len(p.test_iter) > len(sources) and not self._generic()):
-            raise SolverError(
-                f"Check failed: test_iter must be specified for each test network: it is given "
-                f"{len(p.test_iter)} times for {len(sources)} test nets (test_net and test_net_param)"
-            )
-        rest = len(p.test_iter) - len(sources)
-        sources += [self._generic()] * rest  # type: ignore[list-item]
-        if p.test_state and len(p.test_state) != len(sources):
-            raise SolverError(
-                "test_state must be unspecified or specified once per test net: it is given "
-                f"{len(p.test_state)} times for {len(sources)} test nets"
-            )
-        if sources and p.test_interval <= 0:
-            raise SolverError(
-                f"Check failed: param_.test_interval() > 0 ({p.test_interval} vs. 0): there are test nets, so "
-                "say with test_interval how often to test"
-            )
-        return [self._make_test_net(number, *source) for number, source in enumerate(sources)]
-
-    def _generic(self) -> tuple[str, str | NetParameter] | None:
-        """The net for testing where the solver file names none of its own for that."""
-        p = self.param
-        if p.HasField("net_param"):
-            return "net_param", p.net_param
-        return ("net file", p.net) if p.HasField("net") else None
-
-    def _make_test_net(self, number: int, what: str, source: str | NetParameter) -> Net:
-        shown = f"{what}: {source}" if isinstance(source, str) else what
-        glog.info("solver.cpp:190", f"Creating test net (#{number}) specified by {shown}")
-        message = NetParameter()
-        message.CopyFrom(read_net(source) if isinstance(source, str) else source)
-        states = self.param.test_state
-        asked = states[number] if states else NetState()
-        net = Net.from_param(self._with_state(message, TEST, asked))
+    def _test_net(self, message: NetParameter) -> Net:
+        net = Net.from_param(message)
         net.records = False
         net.debug_info = self.param.debug_info
         self._load(net)
@@ -171,6 +106,8 @@ class Solver:
         self._stopped = False
         if resume_file:
             self.restore(resume_file)
+        for extension in self.extensions:
+            extension.started(self)
         self.step(self.param.max_iter - self.iter)
         p = self.param
         if p.snapshot_after_train and (not p.snapshot or self.iter % p.snapshot):
@@ -201,13 +138,17 @@ class Solver:
             self._losses.append(self._gradients())
             if p.display and self.iter % p.display == 0:
                 self._log_iteration()
+            for extension in self.extensions:
+                extension.computed(self, self._losses[-1])
             for _, on_gradients_ready in self._callbacks:
                 on_gradients_ready()
             self.apply_update()
             self.iter += 1
+            for extension in self.extensions:
+                extension.updated(self)
             action = self.poll()
             if (p.snapshot and self.iter % p.snapshot == 0) or action is Action.SNAPSHOT:
-                self.snapshot()
+                self._try_to_snapshot()
             if action is Action.STOP:
                 self._stopped = True
                 return
@@ -230,28 +171,32 @@ class Solver:
         self._clock = (now, self.iter)
         seconds = now - then
         rate = (self.iter - since) / seconds if seconds else 0.0
+        loss = self._smoothed_loss()
         glog.info(
             "solver.cpp:239",
-            f"Iteration {self.iter} ({rate:g} iter/s, {seconds:g}s/{self.param.display} iters), "
-            f"loss = {self._smoothed_loss():g}",
+            f"Iteration {self.iter} ({rate:g} iter/s, {seconds:g}s/{self.param.display} iters), loss = {loss:g}",
         )
-        values = self._outputs(self.net)
-        self._log_outputs("Train", "solver.cpp:258", self.net, [v.flatten() for v in values])
+        outputs = self._outputs(self.net, [blob.data_tensor() for blob in self._output_blobs(self.net)])
+        self._log_outputs("Train", "solver.cpp:258", self.net, outputs)
+        for extension in self.extensions:
+            extension.displayed(self, loss, outputs)
 
     @staticmethod
-    def _outputs(net: Net) -> list[torch.Tensor]:
-        return [net.blobs[name].data_tensor() for name in net.outputs]
+    def _output_blobs(net: Net) -> list[Blob]:
+        return [net.blobs[name] for name in net.outputs]
 
     @staticmethod
-    def _log_outputs(kind: str, place: str, net: Net, values: Iterable[torch.Tensor]) -> None:
+    def _outputs(net: Net, values: Iterable[torch.Tensor]) -> Outputs:
+        return {name: row.flatten().tolist() for name, row in zip(net.outputs, values, strict=True)}
+
+    @staticmethod
+    def _log_outputs(kind: str, place: str, net: Net, outputs: Outputs) -> None:
         """One line a number: ``Train net output #i: name = x (* w = y loss)``."""
-        number = 0
-        for name, row in zip(net.outputs, values, strict=True):
+        numbers = ((name, value) for name, row in outputs.items() for value in row)
+        for number, (name, value) in enumerate(numbers):
             weight = net.blob_loss_weights[name]
-            for value in row.tolist():
-                part = f" (* {weight:g} = {weight * value:g} loss)" if weight else ""
-                glog.info(place, f"    {kind} net output #{number}: {name} = {value:g}{part}")
-                number += 1
+            part = f" (* {weight:g} = {weight * value:g} loss)" if weight else ""
+            glog.info(place, f"    {kind} net output #{number}: {name} = {value:g}{part}")
 
     def _test_all(self) -> None:
         for number in range(len(self.test_nets)):
@@ -267,17 +212,20 @@ class Solver:
         for _ in range(batches):
             action = self.poll()
             if action is Action.SNAPSHOT:
-                self.snapshot()
+                self._try_to_snapshot()
             elif action is Action.STOP:
                 self._stopped = True
                 glog.info("solver.cpp:369", "Test interrupted.")
                 return
             loss += net.run_forward()
-            values = [v.flatten().double() for v in self._outputs(net)]
+            values = [blob.data_tensor().flatten().double() for blob in self._output_blobs(net)]
             sums = [a + b for a, b in zip(sums, values, strict=True)] if sums else values
         if self.param.test_compute_loss:
             glog.info("solver.cpp:398", f"Test loss: {float(loss) / batches:g}")
-        self._log_outputs("Test", "solver.cpp:414", net, [s / batches for s in sums])
+        outputs = self._outputs(net, [s / batches for s in sums])
+        self._log_outputs("Test", "solver.cpp:414", net, outputs)
+        for extension in self.extensions:
+            extension.tested(self, number, outputs)
 
     # pycaffe
 
@@ -287,7 +235,16 @@ class Solver:
 
     def snapshot(self) -> None:
         """Write the weights, the solver's state and the run's under snapshot_prefix."""
-        runstate.write(self, snapshot.write(self))  # type: ignore[arg-type]
+        snapshot.write(self)  # type: ignore[arg-type]
+        for extension in self.extensions:
+            extension.saved(self)
+
+    def _try_to_snapshot(self) -> None:
+        """Snapshot in the course of a run, which goes on where the disk is full: the next one may succeed."""
+        try:
+            self.snapshot()
+        except WriteError as problem:
+            glog.error("solver.cpp:464", f"No snapshot of iteration {self.iter}, training goes on: {problem}")
 
     def restore(self, state_file: str) -> None:
         """Go on from a ``.solverstate``, exactly where the run's state lies beside it."""
@@ -300,6 +257,8 @@ class Solver:
 
     def close(self) -> None:
         """Let go of the nets' files and reading threads."""
+        for extension in self.extensions:
+            extension.finished(self)
         for net in (self.net, *self.test_nets):
             net.close()
 
