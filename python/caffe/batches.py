@@ -17,7 +17,7 @@ Arrays = dict[str, np.ndarray]
 
 def forward_all(net: Net, blobs: Sequence[str] | None, inputs: Mapping[str, np.ndarray]) -> Arrays:
     """See `caffe.Net.forward_all`."""
-    parts = [_copies(net.forward(blobs, None, None, **batch)) for batch in _batches(net, inputs)]
+    parts = [_copies(net.forward(blobs, None, None, **batch)) for batch in batches(net, inputs)]
     return _join(parts, inputs)
 
 
@@ -26,7 +26,7 @@ def forward_backward_all(
 ) -> tuple[Arrays, Arrays]:
     """See `caffe.Net.forward_backward_all`."""
     ahead, back = [], []
-    for batch in _batches(net, both):
+    for batch in batches(net, both):
         inputs = {name: values for name, values in batch.items() if name in net.inputs}
         gradients = {name: values for name, values in batch.items() if name not in net.inputs}
         ahead.append(_copies(net.forward(blobs, None, None, **inputs)))
@@ -44,20 +44,20 @@ def _join(parts: Sequence[Arrays], given: Mapping[str, np.ndarray]) -> Arrays:
     return {name: np.concatenate([part[name] for part in parts])[:count] for name in parts[0]}
 
 
-def _batches(net: Net, inputs: Mapping[str, np.ndarray]) -> list[Arrays]:
+def batches(net: Net, inputs: Mapping[str, np.ndarray]) -> list[Arrays]:
     """Cut the inputs into batches of the net's size; the last is filled up with zeros."""
     size = net.blobs[net.inputs[0]].shape[0]
     lengths = {len(v) for v in inputs.values()}
     if len(lengths) != 1:
         raise CaffeError(f"inputs have different numbers of items: {sorted(lengths)}")
     total = lengths.pop()
-    batches = []
+    cut = []
     for at in range(0, total, size):
         short = at + size - total
-        batches.append(
+        cut.append(
             {
                 k: np.concatenate([v[at : at + size], np.zeros((max(0, short), *v.shape[1:]), v.dtype)])
                 for k, v in inputs.items()
             }
         )
-    return batches
+    return cut

@@ -7,7 +7,9 @@ A picture here is [height, width, channels], float32, RGB from 0 to 1; a net's i
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from os import PathLike
 from pathlib import Path
+from typing import BinaryIO
 
 import cv2
 import numpy as np
@@ -211,18 +213,29 @@ class Transformer:
 # Pictures
 
 
-def load_image(filename: str, color: bool = True) -> np.ndarray:
+def load_image(filename: str | PathLike[str] | BinaryIO, color: bool = True) -> np.ndarray:
     """Load a picture as float32 from 0 to 1: [h, w, 3] RGB, or [h, w, 1] without ``color``.
+
+    Args:
+        filename: its path, or a file opened to read bytes (read from its start, wherever it stands).
+        color: keep three channels.
 
     Raises:
         OSError: the file cannot be read.
         DataError: it is no picture.
     """
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
-    picture = decode.decode(Path(filename).read_bytes(), flags, str(filename))[:, :, ::-1]
+    picture = decode.decode(_content(filename), flags, str(filename))[:, :, ::-1]
     largest = np.iinfo(picture.dtype).max if picture.dtype.kind == "u" else 1
     values = picture / largest
     return (values if color else values @ LUMA[:, np.newaxis]).astype(np.float32)
+
+
+def _content(file: str | PathLike[str] | BinaryIO) -> bytes:
+    if isinstance(file, str | PathLike):
+        return Path(file).read_bytes()
+    file.seek(0)
+    return file.read()
 
 
 def resize_image(im: np.ndarray, new_dims: Sequence[int] | np.ndarray, interp_order: int = 1) -> np.ndarray:

@@ -27,7 +27,7 @@ from caffe.proto.caffe_pb2 import TEST, TRAIN, NetParameter
 from caffe.proto.text import read_net, to_text
 from caffe.wiring import Wiring, wire
 
-Callback = Callable[[str], None]
+Callback = Callable[[int], None]
 Tape = tuple[list[torch.Tensor], list["GradientEdge | None"]]
 
 
@@ -351,24 +351,24 @@ class Net:
     # pycaffe: callbacks
 
     def before_forward(self, callback: Callback) -> None:
-        """Call ``callback(layer name)`` before each layer runs forward."""
+        """Call ``callback(layer number)`` before each layer runs forward."""
         self._callbacks["before_forward"].append(callback)
 
     def after_forward(self, callback: Callback) -> None:
-        """Call ``callback(layer name)`` after each layer has run forward."""
+        """Call ``callback(layer number)`` after each layer has run forward."""
         self._callbacks["after_forward"].append(callback)
 
     def before_backward(self, callback: Callback) -> None:
-        """Call ``callback(layer name)`` before each layer runs backward."""
+        """Call ``callback(layer number)`` before each layer runs backward."""
         self._callbacks["before_backward"].append(callback)
 
     def after_backward(self, callback: Callback) -> None:
-        """Call ``callback(layer name)`` after each layer has run backward."""
+        """Call ``callback(layer number)`` after each layer has run backward."""
         self._callbacks["after_backward"].append(callback)
 
     def _announce(self, moment: str, layer: int) -> None:
         for callback in self._callbacks[moment]:
-            callback(self._wiring.names[layer])
+            callback(layer)
 
     def close(self) -> None:
         """Let go of files and reading threads."""
@@ -382,6 +382,11 @@ class Net:
 
     def _backward(self, start: int, end: int) -> None:
         self.run_backward(start, end)
+
+    def _batch(self, blobs: Mapping[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
+        return batches.batches(self, blobs)
+
+    _set_input_arrays = set_input_arrays
 
     def _bottom_ids(self, layer: int) -> list[int]:
         return self._wiring.bottom_ids[layer]

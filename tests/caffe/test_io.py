@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from io import BytesIO
 from pathlib import Path
 
 import cv2
@@ -55,6 +56,13 @@ def test_load_image_without_colour(tmp_path: Path) -> None:
     assert grey.shape == (12, 15, 1)
     assert grey.dtype == np.float32
     assert np.allclose(grey[:, :, 0], 0.2125 * red + 0.7154 * green + 0.0721 * blue, atol=1e-6)
+
+
+def test_load_image_from_memory() -> None:
+    """As pycaffe's, it takes an open file, wherever that stands."""
+    file = BytesIO(cv2.imencode(".png", PICTURE)[1].tobytes())
+    file.seek(0, 2)
+    assert np.allclose(io.load_image(file), PICTURE[:, :, ::-1] / 255, atol=1e-7)
 
 
 def test_load_image_names_a_bad_file(tmp_path: Path) -> None:

@@ -140,6 +140,9 @@ def test_forward_all_cuts_batches_and_drops_the_padding(net_of) -> None:
     items = np.random.default_rng(1).normal(size=(5, 3)).astype(np.float32)
     w, b = (p.data for p in net.params["a"])
     np.testing.assert_allclose(net.forward_all(x=items)["a"], items @ w.T + b, rtol=1e-4, atol=1e-6)
+    cut = np.concatenate([batch["x"] for batch in net._batch({"x": items})])
+    np.testing.assert_array_equal(cut[: len(items)], items)
+    assert not cut[len(items) :].any()
 
 
 def test_callbacks_see_every_layer_in_order(net_of) -> None:
@@ -147,10 +150,10 @@ def test_callbacks_see_every_layer_in_order(net_of) -> None:
     fill(net)
     seen: list[str] = []
     for moment in ("before_forward", "after_forward", "before_backward", "after_backward"):
-        getattr(net, moment)(lambda name, moment=moment: seen.append(f"{moment} {name}"))
+        getattr(net, moment)(lambda layer, moment=moment: seen.append(f"{moment} {layer}"))
     net.forward()
     net.backward()
-    order = ["in", "lab", "a", "r", "b", "loss"]
+    order = range(6)  # pycaffe tells a layer's number
     forward = [f"{when}_forward {n}" for n in order for when in ("before", "after")]
     assert seen == forward + [f"{when}_backward {n}" for n in reversed(order) for when in ("before", "after")]
 

@@ -113,15 +113,38 @@ class Layer:
         return self.weight(i) * 1
 
     def add_blob(self, shape: Shape, filler: FillerParameter | None = None) -> Blob:
-        """Append a parameter blob of that shape, filled as the prototxt says (zeros without a filler)."""
-        if len(self.blobs) < len(self.param.blobs):
-            raise self.error("weights inside the prototxt (blobs) are not read; load them from a .caffemodel instead")
+        """Append a parameter blob of that shape, filled as the prototxt says (zeros without a filler).
+
+        A prototxt may hold the values themselves (``blobs { shape { … } data: … }``), then of all the blobs.
+        """
         blob = Blob(shape, self.device)
-        if filler is not None:
+        if self.param.blobs:
+            self._take(blob)
+        elif filler is not None:
             fill(blob, filler, self.name)
         self.blobs.append(blob)
         self.wanted.append(False)
         return blob
+
+    def _take(self, blob: Blob) -> None:
+        """Fill the next blob with the prototxt's values for it; axes of length 1 do not count in its shape."""
+        i, given = len(self.blobs), self.param.blobs
+        if i >= len(given):
+            raise self.error(f"Incorrect number of weight blobs. The prototxt holds {len(given)}, the layer has more")
+        old = any(given[i].HasField(name) for name in ("num", "channels", "height", "width"))
+        shape = (given[i].num, given[i].channels, given[i].height, given[i].width) if old else given[i].shape.dim
+        if [n for n in shape if n != 1] != [n for n in blob.shape if n != 1]:
+            raise self.error(
+                f"Incorrect weight shape: expected shape {describe(blob.shape)}; "
+                f"instead, shape was {describe(tuple(shape))} in blobs number {i} of the prototxt"
+            )
+        values = given[i].double_data or given[i].data
+        if len(values) != blob.count:
+            raise self.error(
+                f"Check failed: count_ == proto.data_size() ({blob.count} vs. {len(values)}) "
+                f"blobs number {i} of the prototxt does not hold as many values as its shape says"
+            )
+        blob.data.reshape(-1)[:] = values
 
     def need_pictures(self, shape: Shape) -> None:
         """Refuse a bottom that is not [n, c, h, w]."""

@@ -52,16 +52,23 @@ class _Token(NamedTuple):
 
 def read_net(path: str) -> NetParameter:
     """Read a net's prototxt of any age; FormatError if the file is missing or wrong."""
-    return upgrade_net(parse(_read(path), NetParameter(), path), path)
+    return upgrade_net(read_as_it_is(path, NetParameter()), path)
 
 
 def read_solver(path: str) -> SolverParameter:
     """Read a solver's prototxt of any age; FormatError if the file is missing or wrong."""
-    return upgrade_solver(parse(_read(path), SolverParameter(), path), path)
+    return upgrade_solver(read_as_it_is(path, SolverParameter()), path)
+
+
+def read_as_it_is(path: str, message: M) -> M:
+    """Parse the prototxt into `message`, without upgrades; FormatError if the file is missing or wrong."""
+    return parse(_read(path), message, path)
 
 
 def parse(text: str, message: M, source: str) -> M:
     """Parse prototxt into `message` and return it; `source` is the file that a FormatError names."""
+    if "\0" in text:
+        raise _format_error("It is a binary file, not a prototxt; is it a .caffemodel?", message, source)
     try:
         _check_escapes(text, message, source)
         text_format.Parse(text, message)
@@ -193,10 +200,14 @@ def _field_before(tokens: list[_Token], at: int) -> int:
 
 
 def _near(name: str, known: Iterable[str]) -> str:
-    """Return a hint: the known name that is most like `name`, or all of them."""
-    names = sorted(known)
-    nearest = difflib.get_close_matches(name, names, n=1)
-    return f' Did you mean "{nearest[0]}"?' if nearest else f" Known: {', '.join(names)}."
+    """Return a hint: the known name that is most like `name`, or all of them.
+
+    The ending _param, which many names share, makes none alike: another Caffe's fields get no wrong advice.
+    """
+    ending = "_param" if name.endswith("_param") else ""
+    stems = {each.removesuffix(ending): each for each in known}
+    nearest = difflib.get_close_matches(name.removesuffix(ending), stems, n=1, cutoff=0.7)
+    return f' Did you mean "{stems[nearest[0]]}"?' if nearest else f" Known: {', '.join(sorted(stems.values()))}."
 
 
 def _place(token: _Token, text: str) -> str:

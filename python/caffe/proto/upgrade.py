@@ -8,7 +8,7 @@
     solver  `solver_type: ADAM` (an enum) instead of `type: "Adam"`
 
 Each logs the lines that Caffe logs. An upgrade changes the message it is given and says whether all of it
-could be kept; `upgrade_net` and `upgrade_solver` work on a copy.
+could be kept; `upgrade_net`, `try_upgrade_net` and `upgrade_solver` work on a copy.
 """
 
 from __future__ import annotations
@@ -57,20 +57,31 @@ def upgrade_net(param: NetParameter, source: str) -> NetParameter:
 
     FormatError if it has both `layer` and `layers`, or something that no Caffe knew.
     """
+    return try_upgrade_net(param, source)[0]
+
+
+def try_upgrade_net(param: NetParameter, source: str) -> tuple[NetParameter, bool]:
+    """Return what `upgrade_net` does, and whether all of ``param`` could be kept; FormatError as there."""
     if param.layer and param.layers:
         raise FormatError(
-            f"{source}: Input NetParameter to be upgraded already specifies 'layer' fields; "
-            "write all layers as `layer` or all as `layers`"
+            f"{source}: Refusing to upgrade inconsistent NetParameter input; the definition includes both 'layer' "
+            "and 'layers' fields. Write all layers as `layer` or all as `layers`"
         )
     upgraded = NetParameter()
     upgraded.CopyFrom(param)
+    complete = True
     for change in CHANGES:
         if change.needs(upgraded):
             try:
-                _apply(change, upgraded, source)
+                complete &= _apply(change, upgraded, source)
             except ValueError as error:
                 raise FormatError(f"{source}: {error}") from None
-    return upgraded
+    return upgraded, complete
+
+
+def needs_upgrade(net: NetParameter) -> bool:
+    """Say whether anything in the net is of an old format."""
+    return any(change.needs(net) for change in CHANGES)
 
 
 def upgrade_solver(param: SolverParameter, source: str) -> SolverParameter:
@@ -81,13 +92,7 @@ def upgrade_solver(param: SolverParameter, source: str) -> SolverParameter:
     upgraded = SolverParameter()
     upgraded.CopyFrom(param)
     if needs_solver_type(upgraded):
-        what = "deprecated 'solver_type' field (enum)"
-        glog.info("upgrade_proto.cpp:1084", f"Attempting to upgrade input file specified using {what}': {source}")
         upgrade_solver_type(upgraded, source)
-        done = f"Successfully upgraded file specified using {what} to 'type' field (string)."
-        glog.info("upgrade_proto.cpp:1091", done)
-        note = "Note that future Caffe releases will only support 'type' field (string) for a solver's type."
-        glog.warning("upgrade_proto.cpp:1093", note)
     upgrade_snapshot_prefix(upgraded, source)
     return upgraded
 
@@ -188,7 +193,9 @@ def needs_solver_type(solver: SolverParameter) -> bool:
 
 
 def upgrade_solver_type(solver: SolverParameter, source: str) -> None:
-    """Turn `solver_type` into `type`."""
+    """Turn `solver_type` into `type`; FormatError if the solver has both."""
+    what = "deprecated 'solver_type' field (enum)"
+    glog.info("upgrade_proto.cpp:1084", f"Attempting to upgrade input file specified using {what}': {source}")
     if solver.HasField("type"):
         raise FormatError(
             f"{source}: Failed to upgrade solver: old solver_type field (enum) and new type field (string) "
@@ -196,6 +203,10 @@ def upgrade_solver_type(solver: SolverParameter, source: str) -> None:
         )
     solver.type = SOLVER_TYPES[solver.solver_type]
     solver.ClearField("solver_type")
+    done = f"Successfully upgraded file specified using {what} to 'type' field (string)."
+    glog.info("upgrade_proto.cpp:1091", done)
+    note = "Note that future Caffe releases will only support 'type' field (string) for a solver's type."
+    glog.warning("upgrade_proto.cpp:1093", note)
 
 
 def upgrade_snapshot_prefix(solver: SolverParameter, source: str) -> None:
@@ -275,10 +286,11 @@ CHANGES = (
 """The changes of nets, in the order in which they came and are applied."""
 
 
-def _apply(change: Change, net: NetParameter, source: str) -> None:
+def _apply(change: Change, net: NetParameter, source: str) -> bool:
     line, text = change.attempt
     glog.info(f"upgrade_proto.cpp:{line}", f"{text}: {source}")
-    if change.upgrade(net) or change.problem is None:
+    complete = change.upgrade(net)
+    if complete or change.problem is None:
         line, text = change.success
         glog.info(f"upgrade_proto.cpp:{line}", text)
     else:
@@ -287,3 +299,4 @@ def _apply(change: Change, net: NetParameter, source: str) -> None:
     if change.note:
         line, text = change.note
         glog.warning(f"upgrade_proto.cpp:{line}", text)
+    return complete

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import accumulate
 
 from caffe import glog
 from caffe.errors import SolverError
@@ -26,7 +27,9 @@ def current_step(param: SolverParameter, iteration: int) -> int:
     if param.lr_policy == "step":
         return iteration // param.stepsize
     if param.lr_policy == "multistep":
-        return sum(iteration >= value for value in param.stepvalue)
+        # one drop an iteration at most, in the order they are written
+        drops = accumulate(param.stepvalue, lambda last, value: max(last + 1, value))
+        return sum(iteration >= drop for drop in drops)
     return 0
 
 
@@ -98,7 +101,7 @@ def check(param: SolverParameter) -> None:
     if param.lr_policy == "poly" and param.max_iter <= 0:
         raise SolverError("lr_policy 'poly' needs max_iter: the rate falls to 0 there")
     if list(param.stepvalue) != sorted(param.stepvalue):
-        raise SolverError(f"stepvalue must rise: it is {list(param.stepvalue)}")
+        glog.warning("sgd_solver.cpp:27", f"stepvalue does not rise: {list(param.stepvalue)}; as in Caffe, each waits.")
     missing = [name for name in _USES.get(param.lr_policy, ()) if not param.HasField(name)]
     if missing:
         glog.warning("sgd_solver.cpp:27", f"lr_policy '{param.lr_policy}' without {' and '.join(missing)}: taken as 0.")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import caffe
+from caffe.errors import LayerError
 
 MakeLayer = Callable[..., caffe.Net]
 Shape = tuple[int, ...]
@@ -16,8 +17,56 @@ Shape = tuple[int, ...]
 FILL = 'weight_filler { type: "gaussian" std: 0.5 } bias_filler { type: "gaussian" std: 0.5 }'
 
 
+BEYOND = 4
+"""Zeros at a picture's far sides, into which a kernel may stand out."""
+
+
 def random(*shape: int, seed: int = 1) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def window_count(size: int, kernel: int, stride: int, pad: int, dilation: int) -> int:
+    """Caffe's count of windows: C's division, which rounds toward zero."""
+    spread = size + 2 * pad - dilation * (kernel - 1) - 1
+    return (spread // stride if spread >= 0 else -(-spread // stride)) + 1
+
+
+@pytest.mark.parametrize(
+    ("shape", "text", "kernel", "stride", "pad"),
+    [
+        ((2, 3, 3, 6), "kernel_size: 4 stride: 2", (4, 4), (2, 2), (0, 0)),
+        ((2, 3, 2, 2), "kernel_size: 6 stride: 3 pad: 1", (6, 6), (3, 3), (1, 1)),
+        ((2, 3, 5, 3), "kernel_h: 3 kernel_w: 6 stride_h: 1 stride_w: 4", (3, 6), (1, 4), (0, 0)),
+    ],
+)
+def test_convolution_with_a_kernel_that_stands_out(
+    make_layer: MakeLayer, shape: Shape, text: str, kernel: Shape, stride: Shape, pad: Shape
+) -> None:
+    """A kernel larger than the picture by less than a stride sees zeros beyond the far sides, as in Caffe."""
+    x = random(*shape)
+    net = make_layer("Convolution", [x], f"convolution_param {{ num_output: 5 {text} {FILL} }}")
+    net.forward()
+    weight, bias = (b.data for b in net.params["L"])
+    padded = np.pad(x, [(0, 0), (0, 0), *((p, p + BEYOND) for p in pad)])
+    sizes = [window_count(n, k, s, p, 1) for n, k, s, p in zip(shape[2:], kernel, stride, pad, strict=True)]
+    top, grad = net.blobs["y0"], np.zeros_like(padded)
+    expected = np.zeros((shape[0], 5, *sizes))
+    top.diff[...] = random(*expected.shape, seed=2)
+    for n, o, i, j in np.ndindex(*expected.shape):
+        h, w = i * stride[0], j * stride[1]
+        window = (n, slice(None), slice(h, h + kernel[0]), slice(w, w + kernel[1]))
+        expected[n, o, i, j] = (padded[window] * weight[o]).sum() + bias[o]
+        grad[window] += weight[o] * top.diff[n, o, i, j]
+    np.testing.assert_allclose(top.data, expected, rtol=1e-4, atol=1e-5)
+    net.backward()
+    inner = grad[:, :, pad[0] : pad[0] + shape[2], pad[1] : pad[1] + shape[3]]
+    np.testing.assert_allclose(net.blobs["x0"].diff, inner, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("type_", ["Convolution", "Im2col"])
+def test_a_kernel_that_stands_out_by_a_stride_is_refused(make_layer: MakeLayer, type_: str) -> None:
+    with pytest.raises(LayerError, match=r"leaves nothing for kernel \[5, 5\]"):
+        make_layer(type_, [random(1, 1, 3, 9)], "convolution_param { num_output: 1 kernel_size: 5 stride: 2 }")
 
 
 @pytest.mark.parametrize(
@@ -81,6 +130,7 @@ def test_bilinear_upsampling_keeps_a_slope(make_layer: MakeLayer) -> None:
         ((1, 2, 7, 6), "kernel_size: 2 dilation: 3 force_nd_im2col: true", (2, 2), (1, 1), (0, 0), (3, 3)),
         ((2, 3, 8), "kernel_size: 3 stride: 2 pad: 2", (3,), (2,), (2,), (1,)),
         ((1, 2, 4, 3, 5), "kernel_size: 2 stride: 1 stride: 1 stride: 2", (2, 2, 2), (1, 1, 2), (0, 0, 0), (1, 1, 1)),
+        ((1, 2, 3, 6), "kernel_size: 2 dilation: 3 stride: 2", (2, 2), (2, 2), (0, 0), (3, 3)),
     ],
 )
 def test_im2col(
@@ -89,10 +139,9 @@ def test_im2col(
     x = random(*shape)
     net = make_layer("Im2col", [x], f"convolution_param {{ {text} }}")
     net.forward()
-    padded = np.pad(x, [(0, 0), (0, 0), *((p, p) for p in pad)])
+    padded = np.pad(x, [(0, 0), (0, 0), *((p, p + BEYOND) for p in pad)])
     sizes = [
-        (n + 2 * p - d * (k - 1) - 1) // s + 1
-        for n, k, s, p, d in zip(shape[2:], kernel, stride, pad, dilation, strict=True)
+        window_count(n, k, s, p, d) for n, k, s, p, d in zip(shape[2:], kernel, stride, pad, dilation, strict=True)
     ]
     expected = np.zeros((shape[0], shape[1] * math.prod(kernel), *sizes), np.float32)
     for n, c in np.ndindex(*shape[:2]):

@@ -128,6 +128,7 @@ NET_ERRORS = [
         '2:29: Message type "caffe.LayerParameter" has no field named "relu_parm".',
     ),
     ("layer { relu_parm { } }", 'Did you mean "relu_param"?'),
+    ("layer { permute_param { } }", "Known: accuracy_param, argmax_param, "),
     ("state { xyzzy: 1 }", "Known: level, phase, stage."),
     ('name "a"', '1:6: Expected ":", found ""a"".'),
     ("layer 3", '1:7: Expected "{", found "3".'),

@@ -197,7 +197,7 @@ def test_v0_field_of_another_type_is_told(logged: object) -> None:
             'layers { layer { type: "conv" } bottom: "p" top: "r" }',
             "Padding Layer produces a single blob as output.",
         ),
-        ('layers { name: "a" } layer { name: "b" }', "already specifies 'layer' fields"),
+        ('layers { name: "a" } layer { name: "b" }', "includes both 'layer' and 'layers' fields"),
         ('input: "a" input: "b" input_dim: 1 input_dim: 2', "Incorrect input blob dimension specifications"),
         ('input: "a" input: "b" input_shape { dim: 1 }', "Incorrect input blob dimension specifications"),
     ],

@@ -52,7 +52,6 @@ def test_current_step_counts_the_drops() -> None:
         (param("step", gamma=0.1, stepsize=0), r"this->param_.stepsize\(\) > 0 \(0 vs. 0\)"),
         (param("step", gamma=0.1), "'step' needs stepsize"),
         (param("poly", power=1), "'poly' needs max_iter"),
-        (param("multistep", gamma=0.1, stepvalue=[8, 5]), "stepvalue must rise"),
     ],
 )
 def test_mistakes(settings: SolverParameter, words: str) -> None:
@@ -66,3 +65,14 @@ def test_what_is_left_out_reads_as_zero_as_in_caffe_and_is_said(capfd, monkeypat
     check(settings)
     assert rate(settings, 100) == 0.5  # power 0
     assert "lr_policy 'inv' without power: taken as 0." in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("values", [[5, 2, 3, 7], [3, 3], [0, 1, 1, 9], [4]])
+def test_stepvalues_are_waited_for_one_after_the_other(values: list[int]) -> None:
+    """The oracle walks as BVLC's solver does: it looks at one stepvalue an iteration."""
+    step = 0
+    for iteration in range(15):
+        if step < len(values) and iteration >= values[step]:
+            step += 1
+        settings = SolverParameter(base_lr=1, lr_policy="multistep", gamma=0.5, stepvalue=values)
+        assert rate(settings, iteration) == 0.5**step
