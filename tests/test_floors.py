@@ -32,6 +32,7 @@ FLOORS = {
     "net": 4,
     "solvers": 5,
     "io": 6,
+    "costs": 5,
     "classifier": 6,
     "detector": 6,
     "coord_map": 6,
@@ -88,11 +89,12 @@ def test_layer_files_do_not_import_each_other(path: Path) -> None:
 
 
 def test_the_toolkit_uses_only_public_names_of_pycaffe() -> None:
-    """oxford102 and its scripts must also run on a BVLC installation."""
+    """oxford102 and its scripts must also run on a BVLC installation; two scripts are tools of our runtime's."""
+    tools = ("draw_net.py", "summarize.py")
     public = ("caffe.io", "caffe.proto", "caffe.proto.caffe_pb2")
     files = [*(ROOT / "oxford102").glob("*.py"), *(ROOT / "scripts").glob("*.py"), *ROOT.glob("*.py")]
     assert files
-    found = {str(p): [m for m in imports_of(p) if m not in public] for p in files}
+    found = {str(p): [m for m in imports_of(p) if m not in public] for p in files if p.name not in tools}
     assert not {p: m for p, m in found.items() if m}
 
 

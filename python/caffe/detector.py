@@ -95,7 +95,10 @@ class Detector(Net):
             these lie outside the picture.
         """
         if not self.context_pad:
-            return im[window[0] : window[2], window[1] : window[3]]
+            cut = im[window[0] : window[2], window[1] : window[3]]
+            if not cut.size:
+                raise CaffeError(f"the window {window.tolist()} lies outside the picture, which is {im.shape[:2]}")
+            return cut
         side = self.blobs[self.inputs[0]].width
         scale = side / (side - self.context_pad * 2)
         half = (window[2:] - window[:2] + 1) / 2

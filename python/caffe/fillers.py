@@ -21,7 +21,7 @@ Shape = tuple[int, ...]
 
 
 def fill(blob: Blob, param: FillerParameter, layer: str) -> None:
-    """Fill ``blob`` as ``param`` says.
+    """Fill ``blob`` as ``param`` says; one on the device ``meta`` has a shape and no values.
 
     Raises:
         LayerError: the filler's name is unknown, or it cannot fill a blob of this shape.
@@ -30,6 +30,8 @@ def fill(blob: Blob, param: FillerParameter, layer: str) -> None:
         raise LayerError(layer, f"Unknown filler name: {param.type} (known fillers: {', '.join(sorted(FILLERS))})")
     if param.sparse != -1 and param.type != "gaussian":
         raise LayerError(layer, f"Sparsity not supported by this Filler: {param.type}; only gaussian is sparse")
+    if blob.device.type == "meta":
+        return
     try:
         values = FILLERS[param.type](blob.shape, param)
     except ValueError as problem:

@@ -3,34 +3,104 @@
     Lmmdd hh:mm:ss.uuuuuu TID file:line] message
 
 ``L`` is I, W, E or F. The place (``solver.cpp:239``) is the one that BVLC Caffe prints for the same
-line: log parsers look for it. Progress bars never come here. ``GLOG_minloglevel`` (0 to 3) silences
-lines below that severity, as with Caffe.
+line: log parsers look for it. Progress bars never come here.
+
+glog's environment variables are obeyed, and its flags set them:
+
+    GLOG_minloglevel      0 to 3: lines below that severity are dropped
+    GLOG_log_dir          a folder; each severity goes to a file there too, with those above it
+    GLOG_logtostderr      1: to standard error only, no files
+    GLOG_alsologtostderr  0: with files, standard error gets only lines of GLOG_stderrthreshold and above
+    GLOG_stderrthreshold  0 to 3, 2 (errors) by default
+    GLOG_log_prefix       0: messages without the prefix
+    GLOG_v                accepted; Caffe has no finer lines
+
+As in Caffe's commands, everything goes to standard error; unlike there, files are written only where a
+folder is named.
 """
 
 from __future__ import annotations
 
+import getpass
 import os
+import socket
 import sys
 import threading
+from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
+from typing import TextIO
 
-SEVERITIES = "IWEF"
+SEVERITIES = {"I": "INFO", "W": "WARNING", "E": "ERROR", "F": "FATAL"}
+
+HEADER = """Log file created at: {time:%Y/%m/%d %H:%M:%S}
+Running on machine: {host}
+Log line format: [IWEF]mmdd hh:mm:ss.uuuuuu threadid file:line] msg
+"""
+
+_files: dict[tuple[str, str], TextIO] = {}
+_lock = threading.RLock()
 
 
-def _min_level() -> int:
+def to_stderr(text: str) -> None:
+    """Write a finished line to standard error."""
+    sys.stderr.write(text)
+    sys.stderr.flush()
+
+
+write_to_terminal: Callable[[str], None] = to_stderr
+"""Writes a finished line to standard error; a live status line puts itself in between."""
+
+
+TRUTH = {"true": 1, "t": 1, "yes": 1, "y": 1, "false": 0, "f": 0, "no": 0, "n": 0}
+
+
+def _number(name: str, default: int) -> int:
+    """Value of the environment's ``GLOG_name``; what is no number counts for nothing."""
+    text = os.environ.get(f"GLOG_{name}", "").lower()
     try:
-        return int(os.environ.get("GLOG_minloglevel", "0"))
+        return TRUTH[text] if text in TRUTH else int(text)
     except ValueError:
-        return 0
+        return default
 
 
 def _write(severity: str, place: str, message: str) -> None:
-    if SEVERITIES.index(severity) < min(_min_level(), 3):
+    level = "IWEF".index(severity)
+    if level < min(_number("minloglevel", 0), 3):
         return
-    now = datetime.now().strftime("%m%d %H:%M:%S.%f")
-    line = f"{severity}{now} {threading.get_native_id():5d} {place}] {message}\n"
-    sys.stderr.write(line)
-    sys.stderr.flush()
+    now = datetime.now()
+    prefix = f"{severity}{now:%m%d %H:%M:%S.%f} {threading.get_native_id():5d} {place}] "
+    line = f"{prefix if _number('log_prefix', 1) else ''}{message}\n"
+    folder = "" if _number("logtostderr", 0) else os.environ.get("GLOG_log_dir", "")
+    if not folder or _number("alsologtostderr", 1) or level >= _number("stderrthreshold", 2):
+        write_to_terminal(line)
+    if folder:
+        _write_to_files(folder, level, line, now)
+
+
+def _write_to_files(folder: str, level: int, line: str, now: datetime) -> None:
+    """Add the line to the files of its severity and those below; a folder that fails is given up."""
+    with _lock:
+        try:
+            for letter in "IWEF"[: level + 1]:
+                _file(folder, SEVERITIES[letter], now).write(line)
+        except OSError as problem:
+            del os.environ["GLOG_log_dir"]
+            write_to_terminal(f"Could not write a log file in {folder}: {problem}; going on without\n")
+
+
+def _file(folder: str, severity: str, now: datetime) -> TextIO:
+    """Open the log file of a severity, once, under glog's name for it, with glog's link beside it."""
+    if (folder, severity) not in _files:
+        program, host = Path(sys.argv[0]).name or "caffe", socket.gethostname()
+        name = f"{program}.{host}.{getpass.getuser()}.log.{severity}.{now:%Y%m%d-%H%M%S}.{os.getpid()}"
+        file = (Path(folder) / name).open("w", buffering=1)
+        file.write(HEADER.format(time=now, host=host))
+        link = Path(folder) / f"{program}.{severity}"
+        link.unlink(missing_ok=True)
+        link.symlink_to(name)
+        _files[folder, severity] = file
+    return _files[folder, severity]
 
 
 def init_log(level: int = 0) -> None:

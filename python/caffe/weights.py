@@ -46,16 +46,25 @@ def copy_from(net: Net, path: str) -> None:
             glog.info("net.cpp:746", f"Ignoring source layer {source.name}")
             continue
         targets = net.layer_dict[source.name].blobs
-        if len(targets) != len(source.blobs):
-            raise WeightsError(
-                f"{path}: Check failed: target_blobs.size() == source_layer.blobs_size() "
-                f"({len(targets)} vs. {len(source.blobs)}) Incompatible number of blobs for layer {source.name}. "
-                f"{_RENAME}"
-            )
-        for i, (target, blob) in enumerate(zip(targets, source.blobs, strict=True)):
-            if not _same_shape(blob.shape, target.shape):
-                raise _mismatch(path, source.name, i, blob.shape, target.shape)
+        check_layer(path, source, targets)
+        for target, blob in zip(targets, source.blobs, strict=True):
             put(target, blob.data)
+
+
+def check_layer(path: str, source: binary.LayerWeights, targets: Sequence[Blob]) -> None:
+    """Check that a layer's weights in the file ``path`` fit the blobs that are to take them.
+
+    Raises:
+        WeightsError: they do not.
+    """
+    if len(targets) != len(source.blobs):
+        raise WeightsError(
+            f"{path}: Check failed: target_blobs.size() == source_layer.blobs_size() "
+            f"({len(targets)} vs. {len(source.blobs)}) Incompatible number of blobs for layer {source.name}. {_RENAME}"
+        )
+    for i, (target, blob) in enumerate(zip(targets, source.blobs, strict=True)):
+        if not _same_shape(blob.shape, target.shape):
+            raise _mismatch(path, source.name, i, blob.shape, target.shape)
 
 
 def _mismatch(path: str, layer: str, i: int, source: Shape, target: Shape) -> WeightsError:

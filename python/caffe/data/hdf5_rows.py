@@ -94,23 +94,29 @@ class HDF5Rows:
             self._round, self._taken = self._rng.bit_generator.state, 0
             for number in self._order(len(self._files)):
                 if not arrays or len(self._files) > 1:
-                    arrays = self._read(self._files[number])
+                    arrays = read_rows(self._files[number], self._names)
                 rows = self._order(len(arrays[0]))
                 yield [array[rows] for array in arrays]
 
-    def _read(self, path: str) -> list[np.ndarray]:
-        try:
-            with h5py.File(path, "r") as file:
-                arrays = [_dataset(file, path, name) for name in self._names]
-        except OSError as problem:
-            raise DataError(f"Failed opening HDF5 file: {path}: {problem}") from problem
-        lengths = [len(array) for array in arrays]
-        if len(set(lengths)) > 1 or not lengths[0]:
-            raise DataError(
-                f"{path}: Check failed: hdf_blobs_[i]->shape(0) == num: the datasets of all tops must have the same "
-                f"number of rows, at least one; {', '.join(self._names)} have {lengths}"
-            )
-        return arrays
+
+def read_rows(path: str, names: Sequence[str]) -> list[np.ndarray]:
+    """Read the datasets ``names`` of a file: [n, ...] each, float32.
+
+    Raises:
+        DataError: the file or a dataset is not there, not of numbers, or they differ in their number of rows.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            arrays = [_dataset(file, path, name) for name in names]
+    except OSError as problem:
+        raise DataError(f"Failed opening HDF5 file: {path}: {problem}") from problem
+    lengths = [len(array) for array in arrays]
+    if len(set(lengths)) > 1 or not lengths[0]:
+        raise DataError(
+            f"{path}: Check failed: hdf_blobs_[i]->shape(0) == num: the datasets of all tops must have the same "
+            f"number of rows, at least one; {', '.join(names)} have {lengths}"
+        )
+    return arrays
 
 
 def _dataset(file: h5py.File, path: str, name: str) -> np.ndarray:

@@ -31,12 +31,21 @@ def layer_type_list() -> list[str]:
     return sorted(_types)
 
 
-def create(param: LayerParameter, device: torch.device) -> Layer:
-    """Make the layer that ``param.type`` names; an unknown type lists what is known."""
+def check(param: LayerParameter) -> None:
+    """Check that ``param.type`` is known.
+
+    Raises:
+        NetError: it is not; the message lists what is.
+    """
     if param.type not in _types:
         known = ", ".join(layer_type_list())
         raise NetError(
             f"Check failed: registry.count(type) == 1 (0 vs. 1) Unknown layer type: {param.type} "
             f"(known types: {known}). It is asked for by layer '{param.name}'; mend its type."
         )
+
+
+def create(param: LayerParameter, device: torch.device) -> Layer:
+    """Make the layer that ``param.type`` names, which `check` must know."""
+    check(param)
     return _types[param.type](param, device)

@@ -7,9 +7,10 @@ or `.solverstate` is mapped, its numbers become numpy views, and protobuf parses
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +19,10 @@ from typing import Any, BinaryIO, TypeVar
 import numpy as np
 from google.protobuf.message import DecodeError, Message
 
-from caffe.errors import CaffeError, FormatError, WeightsError
+from caffe.errors import FormatError, WeightsError, WriteError
 from caffe.proto.caffe_pb2 import NetParameter, SolverState
-from caffe.proto.upgrade import upgrade_net
-from caffe.proto.wire import Array, BlobData, put_blobs, take_blobs
+from caffe.proto.upgrade import needs_upgrade, try_upgrade_net, upgrade_net
+from caffe.proto.wire import Array, BlobData, put_blobs, take_blobs, take_raw_blobs
 
 __all__ = [
     "Array",
@@ -31,6 +32,7 @@ __all__ = [
     "read_message",
     "read_state",
     "read_weights",
+    "upgrade_weights",
     "whole_file",
     "write_message",
     "write_state",
@@ -38,6 +40,7 @@ __all__ = [
 ]
 
 M = TypeVar("M", bound=Message)
+T = TypeVar("T")
 
 DISGUISES = (
     (b"version https://git-lfs", "a Git LFS pointer, not the file itself; run `git lfs pull`"),
@@ -47,6 +50,9 @@ DISGUISES = (
     (b"\x1f\x8b", "a gzip archive; unpack it first"),
 )
 """How files begin that are taken for a binary message by mistake."""
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Errors of a disk that takes no more."""
 
 
 @dataclass(frozen=True)
@@ -81,9 +87,8 @@ def read_weights(path: str) -> list[LayerWeights]:
     Arrays are views on a private mapping of the file: changing them does not change the file. Old formats
     are upgraded, with Caffe's log lines. FormatError if the file is missing, cut, or no net.
     """
-    net, blobs = _read_skeleton(path, NetParameter())
-    if not net.layer and not net.layers:
-        raise FormatError(f"Failed to parse NetParameter file: {path} holds no layers; is it a .caffemodel?")
+    net, blobs = _read_skeleton(path, NetParameter(), take_blobs)
+    _check_layers(net, path)
     return [
         LayerWeights(layer.name, layer.type, [blobs[place.num] for place in layer.blobs])
         for layer in upgrade_net(net, path).layer
@@ -101,7 +106,7 @@ def write_weights(path: str, net: NetParameter, blobs: Mapping[str, Sequence[Arr
         raise WeightsError(f"Cannot write {path}: the net has no layer named {', '.join(strangers)}")
     skeleton = NetParameter()
     skeleton.CopyFrom(net)
-    arrays: list[Array] = []
+    arrays: list[Array | memoryview] = []
     for layer in skeleton.layer:
         layer_arrays = blobs.get(layer.name, ())
         _put_places(layer.blobs, len(arrays), len(layer_arrays))
@@ -109,9 +114,28 @@ def write_weights(path: str, net: NetParameter, blobs: Mapping[str, Sequence[Arr
     _write_filled(path, skeleton, arrays)
 
 
+def upgrade_weights(path: str, target: str) -> tuple[bool, bool]:
+    """Write the `.caffemodel` of any age at `path` in the current format to `target`, blob for blob the same bytes.
+
+    Gives whether anything was old, and whether all of it could be kept. FormatError if the file is missing,
+    cut, or no net.
+    """
+    net, blobs = _read_skeleton(path, NetParameter(), take_raw_blobs)
+    _check_layers(net, path)
+    needed = needs_upgrade(net)
+    upgraded, complete = try_upgrade_net(net, path)
+    _write_filled(target, upgraded, blobs)
+    return needed, complete
+
+
+def _check_layers(net: NetParameter, path: str) -> None:
+    if not net.layer and not net.layers:
+        raise FormatError(f"Failed to parse NetParameter file: {path} holds no layers; is it a .caffemodel?")
+
+
 def read_state(path: str) -> tuple[int, str, int, list[BlobData]]:
     """Read a `.solverstate`: iteration, path of its weights, current step, history blobs."""
-    state, blobs = _read_skeleton(path, SolverState())
+    state, blobs = _read_skeleton(path, SolverState(), take_blobs)
     if not state.HasField("iter"):
         raise FormatError(
             f"Failed to parse SolverState file: {path} holds no iteration; is it a .solverstate? "
@@ -131,7 +155,7 @@ def write_state(path: str, iteration: int, learned_net: str, current_step: int, 
 def whole_file(path: str) -> Iterator[BinaryIO]:
     """Open a temporary file beside `path` for writing; it becomes `path` when all went well."""
     target = Path(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    temporary = target.parent / f".{target.name}.{os.getpid()}.tmp"
     try:
         with temporary.open("wb") as file:
             yield file
@@ -139,7 +163,8 @@ def whole_file(path: str) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         temporary.replace(target)
     except OSError as error:
-        raise CaffeError(f"Cannot write {path}: {error.strerror}; is its directory there and writable?") from None
+        cure = "make room" if error.errno in FULL else "is its directory there and writable?"
+        raise WriteError(f"Cannot write {path}: {error.strerror or error}; {cure}") from None
     finally:
         if temporary.exists():
             temporary.unlink()
@@ -173,13 +198,15 @@ def _unreadable(path: str, kind: str, content: mmap.mmap, reason: Exception) -> 
     return FormatError(f"Failed to parse {kind} file: {path} ({len(content)} bytes): {reason}; {guess}")
 
 
-def _read_skeleton(path: str, message: M) -> tuple[M, list[BlobData]]:
-    """Read the file as `message` with numbered places for its blobs, and the blobs."""
+def _read_skeleton(
+    path: str, message: M, take: Callable[[mmap.mmap, int, int, str, list[T]], bytes]
+) -> tuple[M, list[T]]:
+    """Read the file as `message` with numbered places for its blobs, and what `take` gives of them."""
     kind = message.DESCRIPTOR.name
     content = _map(path, kind)
-    blobs: list[BlobData] = []
+    blobs: list[T] = []
     try:
-        message.ParseFromString(take_blobs(content, 0, len(content), kind, blobs))
+        message.ParseFromString(take(content, 0, len(content), kind, blobs))
     except (DecodeError, ValueError) as error:
         raise _unreadable(path, kind, content, error) from None
     return message, blobs
@@ -192,7 +219,7 @@ def _put_places(places: Any, first: int, count: int) -> None:
         places.add(num=number)
 
 
-def _write_filled(path: str, skeleton: Message, arrays: Sequence[Array]) -> None:
+def _write_filled(path: str, skeleton: Message, arrays: Sequence[Array | memoryview]) -> None:
     pieces = put_blobs(skeleton.SerializeToString(), skeleton.DESCRIPTOR.name, arrays)
     with whole_file(path) as file:
         file.writelines(pieces)

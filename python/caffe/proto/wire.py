@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import math
 import mmap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from caffe.proto.caffe_pb2 import BlobProto, BlobShape
 
+T = TypeVar("T")
 Buffer = bytes | mmap.mmap
 Array = tuple[Sequence[int], np.ndarray, np.ndarray | None]
 """What is written of one blob: shape, float32 data, float32 diff or None."""
@@ -66,6 +67,17 @@ def take_blobs(content: Buffer, start: int, end: int, kind: str, blobs: list[Blo
 
     ValueError if the bytes are no such message or stop within one.
     """
+    return _take(content, start, end, kind, blobs, read_blob)
+
+
+def take_raw_blobs(content: Buffer, start: int, end: int, kind: str, blobs: list[memoryview]) -> bytes:
+    """Do as `take_blobs`, but append each blob as the bytes of its BlobProto, unread and without a copy."""
+    return _take(content, start, end, kind, blobs, lambda raw, begin, stop: memoryview(raw)[begin:stop])
+
+
+def _take(
+    content: Buffer, start: int, end: int, kind: str, blobs: list[T], read: Callable[[Buffer, int, int], T]
+) -> bytes:
     parts: list[bytes] = []
     for field in _fields(content, start, end):
         inner = PATHS[kind].get(field.number) if field.wire == LENGTH else None
@@ -74,9 +86,9 @@ def take_blobs(content: Buffer, start: int, end: int, kind: str, blobs: list[Blo
             continue
         if inner == "BlobProto":
             body = BlobProto(num=len(blobs)).SerializeToString()
-            blobs.append(read_blob(content, field.begin, field.end))
+            blobs.append(read(content, field.begin, field.end))
         else:
-            body = take_blobs(content, field.begin, field.end, inner, blobs)
+            body = _take(content, field.begin, field.end, inner, blobs, read)
         parts += [_prefix(field.number, len(body)), body]
     return b"".join(parts)
 
@@ -95,8 +107,11 @@ def release(view: np.ndarray) -> None:
     base.madvise(mmap.MADV_DONTNEED, first, begin + view.nbytes - first)
 
 
-def put_blobs(skeleton: bytes, kind: str, arrays: Sequence[Array]) -> list[bytes | memoryview]:
-    """Return the pieces of the serialized `kind` message whose numbered places are filled with `arrays`."""
+def put_blobs(skeleton: bytes, kind: str, arrays: Sequence[Array | memoryview]) -> list[bytes | memoryview]:
+    """Return the pieces of the serialized `kind` message whose numbered places are filled.
+
+    `arrays` holds for each place numbers, or a blob's bytes from `take_raw_blobs`.
+    """
     parts: list[bytes | memoryview] = []
     for field in _fields(skeleton, 0, len(skeleton)):
         value = skeleton[field.begin : field.end]
@@ -105,7 +120,8 @@ def put_blobs(skeleton: bytes, kind: str, arrays: Sequence[Array]) -> list[bytes
             parts.append(skeleton[field.start : field.end])
             continue
         if inner == "BlobProto":
-            body = _blob_pieces(arrays[BlobProto.FromString(value).num])
+            array = arrays[BlobProto.FromString(value).num]
+            body = [array] if isinstance(array, memoryview) else _blob_pieces(array)
         else:
             body = put_blobs(value, inner, arrays)
         parts += [_prefix(field.number, sum(len(piece) for piece in body)), *body]

@@ -53,6 +53,7 @@ class Solver:
         self.extensions: list[Extension] = []
         self._callbacks: list[tuple[Callable[[], None], Callable[[], None]]] = []
         self._stopped = False
+        self._unsaved = False  # the last snapshot in the course of the run failed
         glog.info("solver.cpp:45", f"Initializing solver from parameters: \n{to_text(param).rstrip()}")
         if param.average_loss < 1:
             raise SolverError(f"average_loss should be non-negative and at least 1, it is {param.average_loss}")
@@ -110,7 +111,7 @@ class Solver:
             extension.started(self)
         self.step(self.param.max_iter - self.iter)
         p = self.param
-        if p.snapshot_after_train and (not p.snapshot or self.iter % p.snapshot):
+        if p.snapshot_after_train and (not p.snapshot or self.iter % p.snapshot or self._unsaved):
             self.snapshot()
         if self._stopped:
             glog.info("solver.cpp:318", "Optimization stopped early.")
@@ -135,7 +136,7 @@ class Solver:
             for on_start, _ in self._callbacks:
                 on_start()
             self.net.debug_info = p.debug_info and bool(p.display) and self.iter % p.display == 0
-            self._losses.append(self._gradients())
+            self._losses.append(self.compute_gradients())
             if p.display and self.iter % p.display == 0:
                 self._log_iteration()
             for extension in self.extensions:
@@ -153,7 +154,7 @@ class Solver:
                 self._stopped = True
                 return
 
-    def _gradients(self) -> torch.Tensor:
+    def compute_gradients(self) -> torch.Tensor:
         """Gradients of iter_size batches, added up; return their mean loss."""
         self.net.clear_param_diffs()
         loss = torch.zeros((), device=self.net.device)
@@ -242,7 +243,9 @@ class Solver:
     def _try_to_snapshot(self) -> None:
         """Snapshot in the course of a run, which goes on where the disk is full: the next one may succeed."""
         try:
+            self._unsaved = True
             self.snapshot()
+            self._unsaved = False
         except WriteError as problem:
             glog.error("solver.cpp:464", f"No snapshot of iteration {self.iter}, training goes on: {problem}")
 

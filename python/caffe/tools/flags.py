@@ -2,11 +2,13 @@
 
 Flags and other arguments may be mixed; after ``--`` everything is an argument. A command describes itself
 as a `Command`, and runs as ``run(lambda: work(*parse(COMMAND, argv)))``, which turns errors into one line
-and an exit status.
+and an exit status. Every command has glog's flags and gflags' own besides, and completes its command line
+when bash asks for that (`complete -C`).
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -21,36 +23,69 @@ from caffe.errors import CaffeError
 Value = bool | int | float | str
 
 GFLAGS_NAME = {bool: "bool", int: "int32", float: "double", str: "string"}
+VERSION = "1.0.0"
+"""Caffe's, as in `caffe.__version__`."""
+
 TRUE = ("1", "t", "true", "y", "yes")
 TRUTH = dict.fromkeys(TRUE, True) | dict.fromkeys(("0", "f", "false", "n", "no"), False)
 
 
 @dataclass(frozen=True)
 class Flag:
-    """One flag; ``type`` is bool, int, float or str."""
+    """One flag; ``type`` is bool, int, float or str; ``choices`` are the values that completion offers."""
 
     name: str
     type: type[Value]
     default: Value
     help: str
+    choices: tuple[str, ...] = ()
+
+
+GLOG_FLAGS = (
+    Flag("minloglevel", int, 0, "Drop log lines below this severity: 0 to 3 for INFO, WARNING, ERROR, FATAL."),
+    Flag("log_dir", str, "", "Write log files, one a severity, into this folder too."),
+    Flag("logtostderr", bool, False, "Log to standard error only, not to files."),
+    Flag("alsologtostderr", bool, True, "Log to standard error besides files."),
+    Flag("stderrthreshold", int, 2, "Severity that reaches standard error with -noalsologtostderr."),
+    Flag("log_prefix", bool, True, "Begin each log line with severity, time, thread and place."),
+    Flag("v", int, 0, "Accepted for its name's sake: Caffe has no finer lines."),
+)
+"""glog's flags; each sets the environment variable that `caffe.glog` reads, ``GLOG_`` and its name."""
+
+GFLAGS = (
+    Flag("flagfile", str, "", "A file with more flags, one a line."),
+    Flag("version", bool, False, "Show the version."),
+    Flag("helpshort", bool, False, "Show this help."),
+    Flag("helpfull", bool, False, "Show this help."),
+)
+"""Flags of the flag library itself."""
 
 
 @dataclass(frozen=True)
 class Command:
-    """What a command says of itself: ``usage`` is what follows its name, ``examples`` whole command lines."""
+    """What a command says of itself.
+
+    Attributes:
+        usage: what follows its name.
+        examples: whole command lines.
+        actions: words of which one must be among the arguments.
+        also: more flags that it takes, untold.
+    """
 
     name: str
     usage: str
     summary: str
     examples: tuple[str, ...]
     flags: tuple[Flag, ...]
+    actions: tuple[str, ...] = ()
+    also: tuple[Flag, ...] = ()
 
 
 class UsageError(Exception):
     """The command line cannot be understood."""
 
 
-class HelpAsked(Exception):  # noqa: N818  (no error: it carries the help text to `run`)
+class HelpAsked(Exception):  # noqa: N818  (no error: it carries what is to be printed to `run`)
     """The command line asks for help."""
 
 
@@ -59,11 +94,14 @@ def parse(command: Command, argv: Sequence[str] | None = None) -> tuple[SimpleNa
 
     Raises:
         UsageError: a flag is unknown, lacks its value or has one of another type.
-        HelpAsked: ``-h``, ``-help`` or ``--help`` is there.
+        HelpAsked: ``-h``, ``-help`` or ``--help`` is there, or bash asks for completions.
     """
+    asked = asked_to_complete()
+    if asked:
+        raise HelpAsked("\n".join(completions(command, *asked)))
     words = list(sys.argv[1:] if argv is None else argv)
-    flags = {flag.name: flag for flag in command.flags}
-    values = {flag.name: flag.default for flag in command.flags}
+    flags = {flag.name: flag for flag in (*command.flags, *command.also, *GLOG_FLAGS, *GFLAGS)}
+    values: dict[str, Value] = {}
     rest: list[str] = []
     while words:
         word = words.pop(0)
@@ -74,8 +112,10 @@ def parse(command: Command, argv: Sequence[str] | None = None) -> tuple[SimpleNa
             rest.append(word)
             continue
         name, equals, text = word.removeprefix("-").removeprefix("-").partition("=")
-        if name in ("h", "help"):
+        if name in ("h", "help", "helpshort", "helpfull"):
             raise HelpAsked(help_text(command))
+        if name == "version":
+            raise HelpAsked(f"{command.name.split()[0]} version {VERSION}")
         if name not in flags and _is_negated(name, flags) and not equals:
             values[name[2:]] = False
             continue
@@ -86,8 +126,25 @@ def parse(command: Command, argv: Sequence[str] | None = None) -> tuple[SimpleNa
             raise UsageError(f"flag '{name}' is missing its argument; flag description: {flag.help}")
         elif not equals:
             text = words.pop(0)
+        if name == "flagfile":
+            words[:0] = _lines_of(text)
+            continue
         values[name] = _convert(flag, text)
-    return SimpleNamespace(**values), rest
+    for flag in GLOG_FLAGS:
+        if flag.name in values:
+            os.environ[f"GLOG_{flag.name}"] = str(values[flag.name])
+    return SimpleNamespace(
+        **{flag.name: values.get(flag.name, flag.default) for flag in (*command.also, *command.flags)}
+    ), rest
+
+
+def _lines_of(path: str) -> list[str]:
+    """Flags of a flag file: one a line; blank lines and comments do not count."""
+    try:
+        lines = [line.strip() for line in Path(path).read_text().splitlines()]
+    except (OSError, UnicodeDecodeError) as problem:
+        raise UsageError(f"cannot read -flagfile {path}: {problem}") from None
+    return [line for line in lines if line.startswith("-")]
 
 
 def _is_negated(name: str, flags: dict[str, Flag]) -> bool:
@@ -120,8 +177,36 @@ def help_text(command: Command) -> str:
         default = default.replace("'", '"')
         lines.append(f"    -{flag.name} ({GFLAGS_NAME[flag.type]}, default {default})")
         lines.append(f"        {flag.help}")
+    lines += [
+        "",
+        f"Flags of every command: {' '.join(f'-{flag.name}' for flag in (*GLOG_FLAGS, *GFLAGS))}.",
+        "glog's environment variables (GLOG_minloglevel, GLOG_log_dir, ...) mean the same as its flags.",
+    ]
     lines += ["", "Examples:", *(f"    {example}" for example in command.examples)]
     return "\n".join(lines)
+
+
+def completions(command: Command, words: Sequence[str], current: str) -> list[str]:
+    """What ``current``, the word after ``words``, may become; none where it is a file name."""
+    flags = (*command.flags, *GLOG_FLAGS, *GFLAGS)
+    last = words[-1].lstrip("-") if words and words[-1].startswith("-") and "=" not in words[-1] else ""
+    asking = next((flag for flag in flags if flag.name == last and flag.type is not bool), None)
+    if asking:
+        return [choice for choice in asking.choices if choice.startswith(current)]
+    if not current.startswith("-"):
+        return [] if set(words) & set(command.actions) else [a for a in command.actions if a.startswith(current)]
+    dashes = current[: len(current) - len(current.lstrip("-"))]
+    return [name for flag in flags if (name := dashes + flag.name).startswith(current)]
+
+
+def asked_to_complete() -> tuple[list[str], str] | None:
+    """The words before the cursor and the word at it, where bash's ``complete -C`` runs the command."""
+    line, point = os.environ.get("COMP_LINE"), os.environ.get("COMP_POINT", "")
+    if line is None:
+        return None
+    before = line[: int(point)] if point.isdigit() else line
+    *words, current = before.split(" ")
+    return [word for word in words[1:] if word], current
 
 
 def run(main: Callable[[], int]) -> int:
@@ -129,7 +214,8 @@ def run(main: Callable[[], int]) -> int:
     try:
         return main()
     except HelpAsked as text:
-        print(text)
+        if str(text):
+            print(text)
         return 0
     except UsageError as problem:
         print(f"ERROR: {problem}. --help tells more.", file=sys.stderr)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,9 +13,13 @@ from caffe import device, glog
 from caffe.errors import SolverError
 from caffe.proto.caffe_pb2 import SolverParameter
 from caffe.proto.text import read_solver
-from caffe.solvers import sgd  # noqa: F401  (registers the solver types)
+from caffe.solvers import sgd, snapshot  # noqa: F401  (sgd registers the solver types)
+from caffe.solvers.extension import Extension
 from caffe.solvers.solver import Action, Solver, make_solver
+from caffe.tools import check
 from caffe.tools.device_flag import choose
+from caffe.tools.extensions import FiniteLoss, Keep, StatusLine
+from caffe.tools.records import CsvFile, TensorBoard
 
 INTERRUPTED = 130
 
@@ -34,11 +39,15 @@ def work(options: SimpleNamespace) -> int:
         del param.weights[:]
     if options.weights:
         param.weights.append(options.weights)
+    if options.check:
+        return check.work(param, options.solver)
+    extensions = _extensions(options)
     with _signals(effects) as received:
         solver = make_solver(param)
         solver.poll = received.take
+        solver.extensions = extensions
         try:
-            _run(solver, options.snapshot)
+            _run(solver, options.snapshot or _newest(options, param))
         finally:
             solver.close()
     return INTERRUPTED if received.stopped else 0
@@ -53,6 +62,30 @@ def _run(solver: Solver, snapshot: str) -> None:
     glog.info("caffe.cpp:250", "Optimization Done.")
 
 
+def _extensions(options: SimpleNamespace) -> list[Extension]:
+    """What the flags ask for to watch the run."""
+    found: list[Extension] = [FiniteLoss()]
+    if options.keep:
+        found.append(Keep(options.keep))
+    if options.csv:
+        found.append(CsvFile(options.csv))
+    if options.tensorboard:
+        found.append(TensorBoard(options.tensorboard))
+    if sys.stderr.isatty():
+        found.append(StatusLine())
+    return found
+
+
+def _newest(options: SimpleNamespace, param: SolverParameter) -> str:
+    """The state that -resume goes on from; empty where the run starts."""
+    if not options.resume:
+        return ""
+    newest = snapshot.newest_whole(param.snapshot_prefix)
+    if newest is None:
+        glog.info("caffe.cpp:235", f"No snapshot of {param.snapshot_prefix} to resume from, starting anew")
+    return newest or ""
+
+
 def _check(options: SimpleNamespace) -> None:
     if not options.solver:
         raise SolverError(
@@ -64,6 +97,10 @@ def _check(options: SimpleNamespace) -> None:
             "Check failed: !FLAGS_snapshot.size() || !FLAGS_weights.size() Give a snapshot to resume training "
             "or weights to finetune but not both."
         )
+    if options.snapshot and options.resume:
+        raise SolverError("-resume looks for the newest snapshot itself: give -snapshot or -resume, not both")
+    if options.keep < 0:
+        raise SolverError(f"-keep {options.keep}: it is a number of snapshots, 0 for all")
     if options.snapshot and not Path(options.snapshot).is_file():
         raise SolverError(f"Check failed: fd != -1 (-1 vs. -1) File not found: {options.snapshot}")
     for name in filter(None, options.weights.split(",")):
