@@ -110,7 +110,7 @@ def open_net(deploy: Path, model: Path, size: int, resize: int = 256, gpu: int |
     for path in (deploy, model):
         if not path.is_file():
             raise ToolError(f"{path}: no such file")
-    caffe = _caffe()
+    caffe = load_caffe()
     try:
         caffe.set_mode_cpu() if gpu is None else _use_gpu(caffe, gpu)
         net = caffe.Classifier(str(deploy), str(model), raw_scale=255, channel_swap=(2, 1, 0))
@@ -123,14 +123,19 @@ def open_net(deploy: Path, model: Path, size: int, resize: int = 256, gpu: int |
         raise ToolError(
             f"{deploy} takes {height}x{width} pixels, not {size}x{size}; give {height}, or change its input"
         )
-    for layer, blobs in net.params.items():
-        if not any(np.any(blob.data) for blob in blobs):
-            raise ToolError(f"{model} has no weights for layer '{layer}' of {deploy}; give the weights trained with it")
+    check_weights(net, deploy, model)
     net.image_dims = np.array((resize, resize))
     return net
 
 
-def _caffe() -> Any:
+def check_weights(net: Any, deploy: Path, model: Path) -> None:
+    """Raise ToolError where a layer of `deploy` got no weights from `model`: all of its numbers are 0."""
+    for layer, blobs in net.params.items():
+        if not any(np.any(blob.data) for blob in blobs):
+            raise ToolError(f"{model} has no weights for layer '{layer}' of {deploy}; give the weights trained with it")
+
+
+def load_caffe() -> Any:
     """The pycaffe that is installed, without the log of the nets that it builds."""
     os.environ.setdefault("GLOG_minloglevel", "2")
     try:
@@ -158,7 +163,7 @@ def load_mean(text: str, size: int) -> NDArray[np.float64]:
     path = Path(text)
     if path.suffix not in (".npy", ".binaryproto"):
         return _mean_values(text)
-    mean = _mean_picture(path)
+    mean = mean_picture(path)
     if mean.ndim == 4 and len(mean) == 1:
         mean = mean[0]
     if mean.shape == (3,):
@@ -182,12 +187,13 @@ def _mean_values(text: str) -> NDArray[np.float64]:
     return np.broadcast_to(values, 3)
 
 
-def _mean_picture(path: Path) -> NDArray[np.float64]:
+def mean_picture(path: Path) -> NDArray[np.float64]:
+    """The array in a .npy or .binaryproto file; raises ToolError where it holds none."""
     content = path.read_bytes()
     try:
         if path.suffix == ".npy":
             return np.asarray(np.load(io.BytesIO(content), allow_pickle=False), np.float64)
-        caffe = _caffe()
+        caffe = load_caffe()
         return np.asarray(caffe.io.blobproto_to_array(caffe.proto.caffe_pb2.BlobProto.FromString(content)), np.float64)
     except ToolError:
         raise
@@ -218,7 +224,7 @@ def class_names(labels: Path | None, classes: int) -> list[str]:
 def load_picture(path: Path) -> NDArray[np.float32]:
     """A picture [h, w, 3], RGB in 0..1; raises ToolError where it is none."""
     try:
-        return np.asarray(_caffe().io.load_image(str(path)), np.float32)
+        return np.asarray(load_caffe().io.load_image(str(path)), np.float32)
     except Exception as error:  # the decoders behind a pycaffe raise a dozen kinds
         raise ToolError(f"{path} is not a picture that can be read; give a JPEG, PNG or the like") from error
 

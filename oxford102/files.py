@@ -19,14 +19,25 @@ def part_of(path: Path) -> Path:
     return path.with_name(path.name + ".part")
 
 
+def check_folder(path: Path) -> None:
+    """Raise ToolError where there is no folder for the file `path`."""
+    if not path.parent.is_dir():
+        raise ToolError(f"{path}: there is no folder {path.parent}; make it first")
+
+
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that a reader sees the old one or all of the new one."""
+    """Write a file so that a reader sees the old one or all of the new one; raises ToolError without its folder."""
+    check_folder(path)
     part = part_of(path)
-    with part.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    try:
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def sha256(path: Path) -> str:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import calendar
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -25,11 +25,14 @@ from oxford102.errors import ToolError
 
 _NUMBER = r"([-+]?(?:nan|inf|\d+\.?\d*(?:e[-+]?\d+)?))(?=[\s(,]|$)"
 _STAMP = re.compile(r".*[IWEF](\d{4})?(\d\d)(\d\d) (\d\d):(\d\d):(\d\d)\.(\d{6})\s+\d+ [\w.]+:\d+\] (.*)")
-_SOLVING = re.compile(r"Solving (\S.*)")
-_TESTING = re.compile(r"Iteration (\d+), Testing net \(#(\d+)\)")
-_LOSS = re.compile(rf"Iteration (\d+)(?: \([^)]*\))?, loss = {_NUMBER}")
-_RATE = re.compile(rf"Iteration (\d+), lr = {_NUMBER}")
-_OUTPUT = re.compile(rf"\s*(Train|Test) net output #\d+: (\S+) = {_NUMBER}")
+_PATTERNS = {
+    "solving": re.compile(r"Solving (\S.*)"),
+    "testing": re.compile(r"Iteration (\d+), Testing net \(#(\d+)\)"),
+    "loss": re.compile(rf"Iteration (\d+)(?: \([^)]*\))?, loss = {_NUMBER}"),
+    "rate": re.compile(rf"Iteration (\d+), lr = {_NUMBER}"),
+    "output": re.compile(rf"\s*(Train|Test) net output #(\d+): (\S+) = {_NUMBER}"),
+    "other": re.compile(r".*Iteration"),
+}
 _LEAP, _COMMON = 2000, 2001  # years that stand for the one a glog stamp does not tell
 
 
@@ -74,16 +77,34 @@ class Log:
         return tuple(row for row in self.test if row.net == net)
 
 
+@dataclass(frozen=True)
+class Entry:
+    """A line of the log that tells something.
+
+    `kind` is "solving", "testing", "loss", "rate", "output", or "other" for a further line that names an
+    iteration; `found` is what its pattern took; `time` counts seconds from the log's first stamp (nan without).
+    """
+
+    kind: str
+    found: re.Match[str]
+    time: float
+
+
+def read_text(path: Path) -> str:
+    """The text of a log file, whatever other programs wrote into it."""
+    return path.read_text(encoding="utf-8", errors="replace")
+
+
 def read_log(path: Path) -> Log:
     """The training in a log file; raises ToolError where the file holds none."""
-    return parse_log(path.read_text(encoding="utf-8", errors="replace"), str(path))
+    return parse_log(read_text(path), str(path))
 
 
 def parse_log(text: str, source: str = "the log") -> Log:
     """The training in a text; raises ToolError, naming `source`, where it holds none."""
-    reader = _Reader(_Clock(_LEAP if re.search(r"[IWEF]0229 ", text) else _COMMON))
-    for line in text[: text.rfind("\n") + 1].splitlines():
-        reader.take(line)
+    reader = _Reader()
+    for entry in read_entries(text):
+        reader.take(entry)
     log = reader.log()
     if not log.train and not log.test:
         raise ToolError(
@@ -95,12 +116,12 @@ def parse_log(text: str, source: str = "the log") -> Log:
 
 
 class _Clock:
-    """Adds up the time between stamps, which may tell no year; only the time of a run counts."""
+    """Adds up the time between stamps, which may tell no year."""
 
     def __init__(self, year: int) -> None:
         self.year = year
         self.last: datetime | None = None
-        self.now = self.start = self.before = 0.0
+        self.passed = timedelta()
 
     def stamp(self, year: str | None, *fields: str) -> None:
         """Take the time of a line; a jump back by more than a day is a new year."""
@@ -113,59 +134,67 @@ class _Clock:
             passed = time - self.last
             if passed < timedelta(days=-1):
                 passed += timedelta(days=366 if calendar.isleap(self.year) else 365)
-            self.now += passed.total_seconds()
+            self.passed += passed
         self.last = time
 
-    def begin_run(self, seconds_before: float) -> None:
-        """Count on from here, after the `seconds_before` of earlier runs."""
-        self.start, self.before = self.now, seconds_before
-
     def seconds(self) -> float:
-        """Seconds of training until the last stamp; nan where no line had one."""
-        return math.nan if self.last is None else round(self.before + self.now - self.start, 6)
+        """Seconds from the first stamp to the last; nan where no line had one."""
+        return math.nan if self.last is None else self.passed.total_seconds()
+
+
+def read_entries(text: str) -> Iterator[Entry]:
+    """The lines that tell something, in their order."""
+    clock = _Clock(_LEAP if re.search(r"[IWEF]0229 ", text) else _COMMON)
+    for line in text[: text.rfind("\n") + 1].splitlines():
+        if stamp := _STAMP.match(line):
+            clock.stamp(*stamp.groups()[:-1])
+            line = stamp.groups()[-1]
+        for kind, pattern in _PATTERNS.items():
+            if found := pattern.match(line):
+                yield Entry(kind, found, clock.seconds())
+                break
 
 
 @dataclass
 class _Reader:
-    clock: _Clock
     model: str = ""
     seconds: float = 0.0
+    start: float = 0.0  # of this run, on the log's clock
+    before: float = 0.0  # seconds of the earlier runs
     rates: dict[int, float] = field(default_factory=dict)
     train: dict[int, TrainRow] = field(default_factory=dict)
     test: dict[tuple[int, int], TestRow] = field(default_factory=dict)
     outputs: dict[str, dict[str, float]] = field(default_factory=dict)  # of the current Train and Test row
     begun: bool = False
 
-    def take(self, line: str) -> None:
-        """Read one line of the log."""
-        if stamp := _STAMP.match(line):
-            self.clock.stamp(*stamp.groups()[:-1])
-            line = stamp.groups()[-1]
-        if found := _SOLVING.match(line):
+    def take(self, entry: Entry) -> None:
+        """Add what a line of the log tells."""
+        found = entry.found
+        if entry.kind == "solving":
             self.model = found[1].strip()
-            self.begin()
-        elif found := _TESTING.match(line):
+            self.begin(entry.time)
+        elif entry.kind == "testing":
             key = (int(found[2]), int(found[1]))
-            self.test[key] = TestRow(*key, self.row_seconds(), self.new_outputs("Test"))
-        elif found := _LOSS.match(line):
-            iteration = int(found[1])
-            self.train[iteration] = TrainRow(
-                iteration, self.row_seconds(), math.nan, float(found[2]), self.new_outputs("Train")
-            )
-        elif found := _RATE.match(line):
+            self.test[key] = TestRow(*key, self.row_seconds(entry.time), self.new_outputs("Test"))
+        elif entry.kind == "loss":
+            iteration, seconds = int(found[1]), self.row_seconds(entry.time)
+            self.train[iteration] = TrainRow(iteration, seconds, math.nan, float(found[2]), self.new_outputs("Train"))
+        elif entry.kind == "rate":
             self.rates[int(found[1])] = float(found[2])
-        elif (found := _OUTPUT.match(line)) and found[1] in self.outputs:
-            _add(self.outputs[found[1]], found[2], float(found[3]))
+        elif entry.kind == "output" and found[1] in self.outputs:
+            add_output(self.outputs[found[1]], found[3], float(found[4]))
 
-    def begin(self) -> None:
-        self.clock.begin_run(self.seconds)
+    def begin(self, time: float) -> None:
+        self.start, self.before = time, self.seconds
         self.outputs = {}
         self.begun = True
 
-    def row_seconds(self) -> float:
+    def row_seconds(self, time: float) -> float:
         if not self.begun:  # the text starts in the middle of a run
-            self.begin()
-        self.seconds = self.clock.seconds()
+            self.begin(time)
+        if math.isnan(self.start):  # no line until now told its time
+            self.start = time
+        self.seconds = round(self.before + time - self.start, 6)
         return self.seconds
 
     def new_outputs(self, phase: str) -> dict[str, float]:
@@ -178,7 +207,7 @@ class _Reader:
         return Log(self.model, tuple(train), tuple(test))
 
 
-def _add(outputs: dict[str, float], name: str, value: float) -> None:
+def add_output(outputs: dict[str, float], name: str, value: float) -> None:
     """Add a value under its name; a further value of the same output gets its index."""
     if name in outputs:
         name = f"{name}[{sum(key == name or key.startswith(name + '[') for key in outputs)}]"

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from oxford102.errors import ToolError
 from oxford102.files import write_whole
-from oxford102.log_parser import Log
+from oxford102.log_parser import Log, TestRow, TrainRow
 
 SUFFIXES = (".png", ".svg", ".pdf")
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito's
@@ -30,7 +30,14 @@ STYLE = {
 }
 PALE = "#dddddd"
 
-Series = tuple[NDArray[np.int64], NDArray[np.float64]]  # iterations, values (nan where not finite)
+CHARTS = tuple(
+    (title, along)
+    for title in ("Test accuracy", "Test loss", "Train learning rate", "Train loss")
+    for along in ("iteration", "seconds")
+)
+"""Title and horizontal axis of the charts that plot_training_log numbers from 0 to 7."""
+
+Series = tuple[NDArray[np.float64], NDArray[np.float64]]  # iterations or seconds, values (nan where not finite)
 
 
 def save_figure(figure: Figure, path: Path) -> None:
@@ -82,6 +89,44 @@ def draw_curves(runs: Mapping[str, Log], output: str | None = None) -> Figure:
     return figure
 
 
+def draw_chart(kind: int, runs: Mapping[str, Log]) -> Figure:
+    """One of the `CHARTS` of {label: log}, one colour a run; raises ToolError where no run has what it shows."""
+    title, along = CHARTS[kind]
+    series = {label: _chart_series(title, along, log) for label, log in runs.items()}
+    if not any(np.isfinite(y).any() for _, y in series.values()):
+        raise ToolError(
+            f"chart {kind} shows {title.lower()} against {along}, which none of the logs tells: {', '.join(runs)}"
+        )
+    with rc_context(STYLE):
+        figure = Figure(figsize=(8, 5), layout="constrained")
+        axes = figure.add_subplot()
+        if title == "Train learning rate":
+            _draw_rates(axes, series, along)
+        elif title == "Train loss":
+            _draw_losses(axes, series, along)
+        else:
+            _draw_tests(axes, series, title.split()[1], along)
+        axes.set_title(title, loc="left")
+    return figure
+
+
+def _chart_series(title: str, along: str, log: Log) -> Series:
+    rows: Sequence[TrainRow | TestRow] = log.train
+    values = [row.loss if title == "Train loss" else row.rate for row in log.train]
+    if title.startswith("Test"):
+        name = accuracy_name([log]) if title == "Test accuracy" else _loss_name(log)
+        rows = log.tests()
+        values = [row.outputs.get(name or "", np.nan) for row in rows]
+    return _series(
+        [(row.seconds if along == "seconds" else row.iteration, y) for row, y in zip(rows, values, strict=True)]
+    )
+
+
+def _loss_name(log: Log) -> str | None:
+    names = [name for row in log.tests() for name in row.outputs if "loss" in name.lower()]
+    return "loss" if "loss" in names else next(iter(names), None)
+
+
 def _tests(log: Log, name: str | None) -> Series:
     return _series([(row.iteration, row.outputs[name]) for row in log.tests() if name and name in row.outputs])
 
@@ -90,16 +135,16 @@ def _losses(log: Log) -> Series:
     return _series([(row.iteration, row.loss) for row in log.train])
 
 
-def _series(points: list[tuple[int, float]]) -> Series:
-    values = np.array([y for _, y in points], np.float64)
-    return np.array([x for x, _ in points], np.int64), np.where(np.isfinite(values), values, np.nan)
+def _series(points: Sequence[tuple[float, float]]) -> Series:
+    x, values = np.array(points, np.float64).reshape(-1, 2).T
+    return x, np.where(np.isfinite(values), values, np.nan)
 
 
 def _is_accuracy(name: str) -> bool:
     return re.search(r"acc|top", name, re.IGNORECASE) is not None
 
 
-def _draw_tests(axes: Axes, tests: Mapping[str, Series], name: str) -> None:
+def _draw_tests(axes: Axes, tests: Mapping[str, Series], name: str, along: str = "iteration") -> None:
     accuracy = _is_accuracy(name)
     for i, (label, (x, y)) in enumerate(tests.items()):
         (line,) = axes.plot(x, y, label=f"{label}: no value")
@@ -107,7 +152,8 @@ def _draw_tests(axes: Axes, tests: Mapping[str, Series], name: str) -> None:
         if np.isnan(y).all():
             continue
         best = int(np.nanargmax(y) if accuracy else np.nanargmin(y))
-        told = (f"{100 * y[best]:.2f} %" if accuracy else f"{y[best]:.4g}") + f" at {x[best]:,}"
+        told = (f"{100 * y[best]:.2f} %" if accuracy else f"{y[best]:.4g}") + f" at {_short(x[best])}"
+        told += " s" if along == "seconds" else ""
         line.set_label(f"{label}: best {told}")
         axes.plot(x[best], y[best], "o", color=line.get_color(), markeredgecolor="white", markersize=9, zorder=3)
         if len(tests) == 1:
@@ -115,7 +161,7 @@ def _draw_tests(axes: Axes, tests: Mapping[str, Series], name: str) -> None:
     axes.margins(y=0.12)  # room for the text
     if accuracy:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
-    _finish(axes, "Validation accuracy" if accuracy else f"Validation: {name}")
+    _finish(axes, "Validation accuracy" if accuracy else f"Validation: {name}", along)
 
 
 def _name_point(axes: Axes, point: tuple[float, float], text: str, above: bool) -> None:
@@ -126,10 +172,31 @@ def _name_point(axes: Axes, point: tuple[float, float], text: str, above: bool) 
     axes.annotate(text, point, offset, textcoords="offset points", ha=side, weight="bold", zorder=4)
 
 
-def _draw_losses(axes: Axes, losses: Mapping[str, Series]) -> None:
-    seen = np.concatenate([y for _, y in losses.values()])
+def _draw_rates(axes: Axes, rates: Mapping[str, Series], along: str) -> None:
+    for i, (label, (x, y)) in enumerate(rates.items()):
+        (line,) = axes.plot(x, y, drawstyle="steps-post", label=label)
+        _dress(line, i)
+        line.set_linewidth(1.5 + 2 * (len(rates) - 1 - i))  # runs of the same rate show below one another
+    levels = np.unique(np.concatenate([y[np.isfinite(y)] for _, y in rates.values()]))
+    if _spans(rates, 5):
+        axes.set_yscale("log")
+    if len(levels) <= 8:
+        axes.set_yticks(levels)
+        axes.set_yticks([], minor=True)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.margins(y=0.1)
+    _finish(axes, "", along)
+
+
+def _spans(series: Mapping[str, Series], factor: float) -> bool:
+    """Whether the values are positive, the largest more than `factor` times the least."""
+    seen = np.concatenate([y for _, y in series.values()])
     seen = seen[np.isfinite(seen)]
-    logarithmic = bool(len(seen)) and seen.min() > 0 and seen.max() > 100 * seen.min()
+    return bool(len(seen)) and seen.min() > 0 and seen.max() > factor * seen.min()
+
+
+def _draw_losses(axes: Axes, losses: Mapping[str, Series], along: str = "iteration") -> None:
+    logarithmic = _spans(losses, 100)
     for i, (label, (x, y)) in enumerate(losses.items()):
         raw, smooth = axes.plot(x, y, x, np.exp(_smooth(np.log(y))) if logarithmic else _smooth(y))
         _dress(raw, i)
@@ -140,7 +207,7 @@ def _draw_losses(axes: Axes, losses: Mapping[str, Series]) -> None:
         axes.set_yscale("log")
     if any(_window(y).size > 1 for _, y in losses.values()):
         axes.set_title("smoothed; pale: as logged", loc="right", fontsize=9, color="grey", weight="normal")
-    _finish(axes, "Training loss")
+    _finish(axes, "Training loss", along)
 
 
 def _smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -166,11 +233,16 @@ def _dress(line: Line2D, run: int) -> None:
         line.set_marker(".")
 
 
-def _finish(axes: Axes, title: str) -> None:
+def _short(value: float) -> str:
+    """An iteration or a time in few digits: 50,000 and 13.2 and 0.142."""
+    return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.3g}"
+
+
+def _finish(axes: Axes, title: str, along: str) -> None:
     axes.set_title(title, loc="left")
-    axes.set_xlabel("iteration")
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.set_xlabel(along)
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=along == "iteration"))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
     axes.grid(color=PALE, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

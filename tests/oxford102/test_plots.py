@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from oxford102.errors import ToolError
 from oxford102.log_parser import Log, TestRow, TrainRow
-from oxford102.plots import accuracy_name, draw_curves, draw_prediction, save_figure
+from oxford102.plots import CHARTS, accuracy_name, draw_chart, draw_curves, draw_prediction, save_figure
 
 
 def made(tests: list[dict[str, float]], losses: list[float]) -> Log:
@@ -175,3 +175,59 @@ def test_other_formats_are_an_error(tmp_path: Path) -> None:
     ):
         save_figure(small(), tmp_path / "p.gif")
     assert list(tmp_path.iterdir()) == []
+
+
+# plot_training_log's charts
+
+CHART_TRAIN = tuple(TrainRow(5 * i, 1.5 * i, rate, 4.0 - i, {}) for i, rate in enumerate((0.1, 0.1, 0.001)))
+CHART_TEST = tuple(TestRow(0, 10 * i, 3.0 * i, {"accuracy": 0.25 * i, "loss": 2.0 - i}) for i in range(2))
+CHART_LOG = Log("net", CHART_TRAIN, CHART_TEST)
+
+
+@pytest.mark.parametrize(
+    ("kind", "x", "y"),
+    [
+        (0, [0, 10], [0, 0.25]),
+        (1, [0, 3], [0, 0.25]),
+        (2, [0, 10], [2, 1]),
+        (3, [0, 3], [2, 1]),
+        (4, [0, 5, 10], [0.1, 0.1, 0.001]),
+        (5, [0, 1.5, 3], [0.1, 0.1, 0.001]),
+        (6, [0, 5, 10], [4, 3, 2]),
+        (7, [0, 1.5, 3], [4, 3, 2]),
+    ],
+)
+def test_a_chart_shows_its_numbers(kind: int, x: list[float], y: list[float]) -> None:
+    (axes,) = draw_chart(kind, {"run": CHART_LOG}).axes
+    assert axes.get_title(loc="left") == CHARTS[kind][0]
+    assert axes.get_xlabel() == ("seconds" if kind % 2 else "iteration")
+    np.testing.assert_allclose(np.asarray(axes.lines[0].get_xdata(), float), x)
+    np.testing.assert_allclose(np.asarray(axes.lines[0].get_ydata(), float), y)
+
+
+def test_rates_of_a_step_are_told_by_their_values() -> None:
+    (axes,) = draw_chart(4, {"run": CHART_LOG}).axes
+    assert axes.get_yscale() == "log"
+    np.testing.assert_allclose(axes.get_yticks(), [0.001, 0.1])
+
+
+def test_a_best_time_is_told_in_seconds() -> None:
+    (axes,) = draw_chart(1, {"run": CHART_LOG}).axes
+    assert legend(axes) == ["run: best 25.00 % at 3 s"]
+
+
+def test_runs_of_the_same_rate_stay_visible() -> None:
+    (axes,) = draw_chart(4, {"a": CHART_LOG, "b": CHART_LOG}).axes
+    assert axes.lines[0].get_linewidth() > axes.lines[1].get_linewidth()
+
+
+@pytest.mark.parametrize(("kind", "what"), [(0, "test accuracy against iteration"), (7, "train loss against seconds")])
+def test_what_no_log_tells_is_an_error(kind: int, what: str) -> None:
+    bare = Log("net", (TrainRow(0, 0.0, 0.1, math.nan, {}),), ())
+    with pytest.raises(ToolError, match=f"chart {kind} shows {what}, which none of the logs tells: run"):
+        draw_chart(kind, {"run": bare})
+
+
+def test_a_run_that_lacks_it_is_drawn_beside_one_that_has_it() -> None:
+    (axes,) = draw_chart(2, {"a": Log("net", CHART_TRAIN, ()), "b": CHART_LOG}).axes
+    assert legend(axes) == ["a: no value", "b: best 1 at 10"]

@@ -7,19 +7,21 @@ import torch
 from caffe import device, glog
 from caffe.errors import DeviceError
 
+TRAIN_LINE = 210
 
-def choose(gpu: str, place: str) -> None:
+
+def choose(gpu: str, cpu_line: int, gpu_line: int) -> None:
     """Make nets on the GPU that the flag names, or on the CPU where it is empty.
 
     Args:
         gpu: a GPU's number, or ``all``.
-        place: Caffe's ``file.cpp:line`` for "Use CPU."
+        cpu_line, gpu_line: where the action says so in Caffe's caffe.cpp.
 
     Raises:
         DeviceError: there is no such GPU, or several are asked for.
     """
     if not gpu:
-        glog.info(place, "Use CPU.")
+        glog.info(f"caffe.cpp:{cpu_line}", "Use CPU.")
         device.set_mode_cpu()
         return
     names = [str(i) for i in range(max(1, torch.cuda.device_count()))] if gpu == "all" else gpu.split(",")
@@ -30,5 +32,10 @@ def choose(gpu: str, place: str) -> None:
     number = int(names[0])
     device.set_device(number)
     device.set_mode_gpu()
-    glog.info("caffe.cpp:210", f"Using GPUs {number}")
-    glog.info("caffe.cpp:215", f"GPU {number}: {torch.cuda.get_device_name(number)}")
+    name = torch.cuda.get_device_name(number)
+    # training names all of its GPUs, the other actions their one
+    lines = (f"Using GPUs {number}", f"GPU {number}: {name}")
+    if gpu_line != TRAIN_LINE:
+        lines = (f"Use GPU with device ID {number}", f"GPU device name: {name}")
+    for i, line in enumerate(lines):
+        glog.info(f"caffe.cpp:{gpu_line + 5 * i}", line)

@@ -17,7 +17,7 @@ from caffe.solvers import sgd, snapshot  # noqa: F401  (sgd registers the solver
 from caffe.solvers.extension import Extension
 from caffe.solvers.solver import Action, Solver, make_solver
 from caffe.tools import check
-from caffe.tools.device_flag import choose
+from caffe.tools.device_flag import TRAIN_LINE, choose
 from caffe.tools.extensions import FiniteLoss, Keep, StatusLine
 from caffe.tools.records import CsvFile, TensorBoard
 
@@ -34,7 +34,7 @@ def work(options: SimpleNamespace) -> int:
     param = read_solver(options.solver)
     param.train_state.level = options.level
     param.train_state.stage.extend(options.stage.split(","))
-    choose(options.gpu or _gpu_of(param), "caffe.cpp:197")
+    choose(options.gpu or _gpu_of(param), 197, TRAIN_LINE)
     if options.snapshot or options.weights:
         del param.weights[:]
     if options.weights:
