@@ -8,6 +8,7 @@ when bash asks for that (`complete -C`).
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -221,10 +222,26 @@ def run(main: Callable[[], int]) -> int:
         print(f"ERROR: {problem}. --help tells more.", file=sys.stderr)
         return 2
     except (CaffeError, OSError) as problem:
-        glog.fatal(_place(problem), " ".join(str(problem).split()))
+        glog.fatal(_place(problem), _words(problem))
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+CURES = {
+    errno.EACCES: "ask its owner for the right to it, or name another place",
+    errno.ENOENT: "check the name; relative paths start at the working directory",
+    errno.ENOSPC: "make room, or name another place",
+    errno.EROFS: "name a place that can be written to",
+}
+
+
+def _words(problem: Exception) -> str:
+    """The error in one line; one of the system's with its file first and what to do about it."""
+    if isinstance(problem, OSError) and problem.filename:
+        cure = CURES.get(problem.errno or 0)
+        return f"{problem.filename}: {problem.strerror}" + (f"; {cure}" if cure else "")
+    return " ".join(str(problem).split())
 
 
 def _place(problem: Exception) -> str:

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+import caffe
 from caffe.errors import DataError
 from caffe.tools.flags import Command, Flag, HelpAsked, UsageError, help_text, parse, run
 
@@ -121,7 +125,7 @@ def test_errors_become_one_line_and_a_status(
     assert "test_flags.py:" in line
     assert line.endswith("] no list\n")
     assert fail(FileNotFoundError(2, "No such file or directory", "x.txt")) == 1
-    assert "No such file or directory: 'x.txt'" in capsys.readouterr().err
+    assert "] x.txt: No such file or directory; check the name" in capsys.readouterr().err
     assert fail(UsageError("two files")) == 2
     assert fail(KeyboardInterrupt()) == 130
     with pytest.raises(ZeroDivisionError):  # a bug keeps its traceback
@@ -139,3 +143,51 @@ def test_flags_start_without_pytorch() -> None:
     program = "import sys, caffe.tools.flags; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_glogs_flags_set_its_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("minloglevel", "log_dir", "logtostderr"):
+        monkeypatch.setenv(f"GLOG_{name}", "")
+    options, rest = parse(COMMAND, ["-minloglevel=2", "--log_dir", "logs", "-nologtostderr", "-gray", "file"])
+    assert rest == ["file"]
+    assert vars(options).keys() == {flag.name for flag in COMMAND.flags}
+    assert [os.environ.get(f"GLOG_{n}") for n in ("minloglevel", "log_dir", "logtostderr")] == ["2", "logs", "False"]
+
+
+def test_a_file_of_flags(tmp_path: Path) -> None:
+    path = tmp_path / "flags.txt"
+    path.write_text("# settings\n-iterations=7\n\n--gray\n")
+    options, rest = parse(COMMAND, ["-flagfile", str(path), "-rate=2", "x"])
+    assert (options.iterations, options.gray, options.rate, rest) == (7, True, 2.0, ["x"])
+    with pytest.raises(UsageError, match="cannot read -flagfile nowhere"):
+        parse(COMMAND, ["-flagfile=nowhere"])
+
+
+def test_the_version_is_caffes() -> None:
+    with pytest.raises(HelpAsked, match=f"^tool version {caffe.__version__}$"):
+        parse(COMMAND, ["--version"])
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("tool -gr", "-gray"),
+        ("tool --i", "--iterations"),
+        ("tool s", "start stop"),
+        ("tool stop -gray -sol", "-solver"),
+        ("tool stop s", ""),
+        ("tool start -mode f", "fast full"),
+        ("tool start -solver f", ""),
+        ("tool start -mode=x", ""),
+    ],
+)
+def test_bash_gets_completions(
+    line: str, offered: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As ``complete -C`` asks: the line in the environment, an answer a line."""
+    mode = Flag("mode", str, "", "How.", ("fast", "full"))
+    command = replace(COMMAND, actions=("start", "stop"), flags=(*COMMAND.flags, mode))
+    monkeypatch.setenv("COMP_LINE", line + "ignored")
+    monkeypatch.setenv("COMP_POINT", str(len(line)))
+    assert run(lambda: len(parse(command, ["tool", "x", "y"]))) == 0
+    assert capsys.readouterr().out.split() == offered.split()
