@@ -40,7 +40,7 @@ class _Numbers(Extension):
 
     def displayed(self, solver: Solver, loss: float, outputs: Outputs) -> None:
         """Hand on the train net's."""
-        self.put(solver.iter, {"lr": solver.lr, "loss": loss, **_named("train", outputs)})
+        self.put(solver.iter, {"lr": float(f"{solver.lr:g}"), "loss": loss, **_named("train", outputs)})
 
     def tested(self, solver: Solver, number: int, outputs: Outputs) -> None:
         """Hand on a test net's."""
@@ -49,6 +49,8 @@ class _Numbers(Extension):
 
 class CsvFile(_Numbers):
     """Writes a table with a row for each iteration that was displayed or tested; what is not known is left empty.
+
+    ``seconds`` count from the start of the process that wrote the row.
 
     A resumed run goes on with the file of the run before, less the rows from its own first iteration on.
 
