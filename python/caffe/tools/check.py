@@ -27,7 +27,7 @@ from caffe.data.windows import read_windows
 from caffe.errors import CaffeError, DataError
 from caffe.graph.rules import filter_net
 from caffe.layers import registry
-from caffe.proto import binary
+from caffe.proto import binary, hdf5
 from caffe.proto.caffe_pb2 import TRAIN, ImageDataParameter, LayerParameter, NetParameter, SolverParameter
 from caffe.solvers import nets
 from caffe.solvers.solver import Solver, make_solver
@@ -218,11 +218,13 @@ def _rehearse(param: SolverParameter, found: Findings) -> None:
     """Make the solver, without its weights where these do not fit, and run an iteration without an update."""
     files = [path.strip() for entry in param.weights for path in entry.split(",")]
     del param.weights[:]
+    sources = {path: _read_weights(path, found) for path in files}
     solver = None
     try:
         solver = make_solver(param)
-        for path in files:
-            _check_weights(solver, path, found)
+        for path, layers in sources.items():
+            if layers is not None:
+                _check_weights(solver, path, layers, found)
         _run(solver, found)
     except (CaffeError, OSError) as problem:
         found.add("run", problem)
@@ -231,25 +233,33 @@ def _rehearse(param: SolverParameter, found: Findings) -> None:
             solver.close()
 
 
-def _check_weights(solver: Solver, path: str, found: Findings) -> None:
+def _read_weights(path: str, found: Findings) -> list[binary.LayerWeights] | None:
+    """The layers of a weights file that have weights, none of an HDF5 file; None where it cannot be read."""
+    try:
+        if path.endswith(".h5"):
+            with hdf5.reading(path):
+                return []
+        return [layer for layer in binary.read_weights(path) if layer.blobs]
+    except CaffeError as problem:
+        found.add("weights", problem)
+    return None
+
+
+def _check_weights(solver: Solver, path: str, layers: list[binary.LayerWeights], found: Findings) -> None:
     """Compare a weights file with the train net, layer by layer, and load it where all fits."""
-    net, mine = solver.net, set(solver.net.params)
-    if path.endswith(".h5"):
-        net.copy_from(path)
-        return
-    sources = [source for source in binary.read_weights(path) if source.blobs]
+    net, mine, theirs = solver.net, set(solver.net.params), {layer.name for layer in layers}
     before = len(found.problems)
-    for source in sources:
-        if source.name in net.layer_dict:
+    for layer in layers:
+        if layer.name in net.layer_dict:
             try:
-                weights.check_layer(path, source, net.layer_dict[source.name].blobs)
+                weights.check_layer(path, layer, net.layer_dict[layer.name].blobs)
             except CaffeError as problem:
                 found.add("weights", problem)
-    theirs = {source.name for source in sources}
-    found.facts.append(
-        f"weights {path}: {len(mine & theirs)} layers land, ignored: {_names(theirs - mine)}, "
-        f"left at their fillers: {_names(mine - theirs)}"
-    )
+    if layers:
+        found.facts.append(
+            f"weights {path}: {len(mine & theirs)} layers land, ignored: {_names(theirs - mine)}, "
+            f"left at their fillers: {_names(mine - theirs)}"
+        )
     if len(found.problems) == before:
         net.copy_from(path)
 

@@ -103,7 +103,7 @@ def _check(options: SimpleNamespace) -> None:
         raise SolverError(f"-keep {options.keep}: it is a number of snapshots, 0 for all")
     if options.snapshot and not Path(options.snapshot).is_file():
         raise SolverError(f"Check failed: fd != -1 (-1 vs. -1) File not found: {options.snapshot}")
-    for name in filter(None, options.weights.split(",")):
+    for name in filter(None, options.weights.split(",") if not options.check else ()):
         if not Path(name).is_file():
             raise SolverError(f"Check failed: file_hid >= 0 (-1 vs. 0) Couldn't open {name}: File not found: {name}")
 

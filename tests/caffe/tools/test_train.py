@@ -193,7 +193,7 @@ def test_check_lists_all_problems_at_once(train, folder: Path) -> None:
     cv2.imwrite("5.png", np.zeros((9, 16, 3), np.uint8))
     net = Path("net.prototxt").read_text() + 'layer { name: "odd" type: "Odd" bottom: "fc" top: "odd" }'
     Path("net.prototxt").write_text(net)
-    status, text = train(TESTED + "max_iter: 6 ", "-check")
+    status, text = train(TESTED + "max_iter: 6 ", "-weights", "nowhere.caffemodel", "-check")
     problems = [line for line in text.splitlines() if line.startswith("E")]
     assert status == 1
     for words in (
@@ -202,9 +202,11 @@ def test_check_lists_all_problems_at_once(train, folder: Path) -> None:
         r"train net, layer 'd': .*4.png",
         r"train net, layer 'd': .*img_height >= crop_size \(9 vs. 12\).*5.png",
         r"train net, layer 'odd': .*Unknown layer type: Odd",
+        r"weights: .*File not found: nowhere.caffemodel",
     ):
         assert sum(bool(re.search(words, line)) for line in problems) == 1, words
-    assert "5 problems, see above" in text.splitlines()[-1]
+    assert len(problems) == 6
+    assert "6 problems, see above" in text.splitlines()[-1]
 
 
 def test_check_compares_every_layer_of_the_weights(train, folder: Path) -> None:
