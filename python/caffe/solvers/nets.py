@@ -8,6 +8,7 @@ from caffe import glog
 from caffe.errors import SolverError
 from caffe.proto.caffe_pb2 import TEST, TRAIN, NetParameter, NetState, SolverParameter
 from caffe.proto.text import read_net
+from caffe.proto.upgrade import upgrade_net
 
 Source = tuple[str, str | NetParameter]
 """What the solver file calls a net, and its path or the net itself."""
@@ -81,9 +82,11 @@ def _test_sources(param: SolverParameter) -> list[Source]:
 
 
 def _with_state(source: str | NetParameter, phase: int, asked: NetState) -> NetParameter:
-    """The net's own state, under it the phase, over it what the solver asks for."""
-    message = NetParameter()
-    message.CopyFrom(read_net(source) if isinstance(source, str) else source)
+    """The net's own state, under it the phase, over it what the solver asks for.
+
+    A net of an old format inside the solver file is upgraded too; BVLC would find no layers in it.
+    """
+    message = read_net(source) if isinstance(source, str) else upgrade_net(source, "the solver file's net")
     state = NetState(phase=phase)  # type: ignore[arg-type]
     state.MergeFrom(message.state)
     state.MergeFrom(asked)

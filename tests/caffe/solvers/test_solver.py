@@ -206,3 +206,14 @@ def test_a_state_of_another_net(job: Job) -> None:
     with pytest.raises(caffe.CaffeError, match="tiny_iter_0.solverstate: history blob 2 has shape"):
         bigger.restore("tiny_iter_0.solverstate")
     bigger.close()
+
+
+def test_an_old_net_inside_the_solver_file_is_upgraded(tmp_path: Path) -> None:
+    layers = """layers { name: "d" type: DUMMY_DATA top: "x"
+            dummy_data_param { num: 2 channels: 3 height: 1 width: 1 } }
+        layers { name: "fc" type: INNER_PRODUCT bottom: "x" top: "fc" inner_product_param { num_output: 2 } }"""
+    rest = f'base_lr: 1 lr_policy: "fixed" max_iter: 1 snapshot_prefix: "{tmp_path}/run"'
+    (tmp_path / "solver.prototxt").write_text(f"train_net_param {{ {layers} }} {rest}")
+    solver = caffe.get_solver(str(tmp_path / "solver.prototxt"))
+    assert list(solver.net.layer_dict) == ["d", "fc"]
+    assert solver.net.params["fc"][0].shape == (2, 3)
