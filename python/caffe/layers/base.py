@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic
 
 import torch
 
 from caffe.blob import Blob
+from caffe.data.prefetch import AnyBatch, Prefetcher
 from caffe.errors import LayerError
 from caffe.fillers import fill
 from caffe.proto.caffe_pb2 import TRAIN, FillerParameter, LayerParameter, LossParameter
@@ -189,6 +190,26 @@ class BlobLayer(Layer):
     def backward(self, propagate_down: list[bool]) -> None:
         """Write the bottoms' gradients where asked for, and add to the parameters', from the tops'."""
         raise NotImplementedError(f"{type(self).__name__} must have a backward pass")
+
+
+class ReadingLayer(Layer, Generic[AnyBatch]):
+    """A layer whose batches a thread makes ahead; `setup` makes the prefetcher."""
+
+    bottoms = (0, 0)
+    is_data = True
+    _prefetcher: Prefetcher[AnyBatch]
+
+    def state(self) -> dict[str, Any]:
+        """Reading position and random state after the last batch given, in plain values."""
+        return self._prefetcher.state()
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on reading from where `state` was taken."""
+        self._prefetcher.restore(state)
+
+    def close(self) -> None:
+        """End the thread and close what it reads."""
+        self._prefetcher.close()
 
 
 class ElementwiseLayer(Layer):

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
 
 from caffe import glog, rng
-from caffe.data.prefetch import Prefetcher, Reader
+from caffe.data.prefetch import Batch, Prefetcher, Reader
 from caffe.data.sources import Database, ImageList, Source
 from caffe.data.transform import apply, load_transform, mean_tensor, output_shape
-from caffe.layers.base import Layer, Shape
+from caffe.layers.base import Layer, ReadingLayer, Shape
 from caffe.layers.registry import register
 from caffe.proto.caffe_pb2 import LayerParameter
 
 
-class _Pictures(Layer):
+class _Pictures(ReadingLayer[Batch]):
     """What ImageData and Data share: source → prefetcher → transform on the device.
 
     Shapes:
@@ -25,8 +25,6 @@ class _Pictures(Layer):
         top[1]: [n], labels.
     """
 
-    bottoms = (0, 0)
-    is_data = True
     place: ClassVar[str]
     """Caffe's line that logs the size."""
 
@@ -70,18 +68,6 @@ class _Pictures(Layer):
         )
         self._shapes[0] = tuple(data.shape)
         return [data, batch.labels.to(device)][: len(self.param.top)]
-
-    def state(self) -> dict[str, Any]:
-        """Reading position and random state after the last batch given, in plain values."""
-        return self._prefetcher.state()
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go on reading from where `state` was taken."""
-        self._prefetcher.restore(state)
-
-    def close(self) -> None:
-        """End the prefetching thread and close the source."""
-        self._prefetcher.close()
 
 
 @register("ImageData")

@@ -6,7 +6,6 @@ import os
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
@@ -15,12 +14,12 @@ import torch
 from caffe import glog, rng
 from caffe.data.hdf5_rows import HDF5Rows, RowBatch
 from caffe.data.prefetch import Prefetcher
-from caffe.layers.base import Layer, Shape
+from caffe.layers.base import Layer, ReadingLayer, Shape
 from caffe.layers.registry import register
 
 
 @register("HDF5Data")
-class HDF5Data(Layer):
+class HDF5Data(ReadingLayer[RowBatch]):
     """Rows of HDF5 files; each top is the dataset of its own name.
 
     ``source`` lists the files, one a line. With ``shuffle`` the files and the rows in each come in a new
@@ -30,9 +29,7 @@ class HDF5Data(Layer):
         top[i]: [batch_size, ...], the dataset's own other axes, at least none.
     """
 
-    bottoms = (0, 0)
     tops = (1, None)
-    is_data = True
 
     def setup(self, bottoms: Sequence[Shape]) -> None:
         p = self.param.hdf5_data_param
@@ -55,7 +52,7 @@ class HDF5Data(Layer):
             )
         rows = HDF5Rows(files, list(self.param.top), p.batch_size, p.shuffle, np.random.default_rng(rng.next_seed()))
         self._shapes: list[Shape] = [(p.batch_size, *shape) for shape in rows.shapes]
-        self._prefetcher: Prefetcher[RowBatch] = Prefetcher(rows, self.param.data_param.prefetch)
+        self._prefetcher = Prefetcher(rows, self.param.data_param.prefetch)
 
     def reshape(self, bottoms: Sequence[Shape]) -> list[Shape]:
         return self._shapes
@@ -64,18 +61,6 @@ class HDF5Data(Layer):
         arrays = self._prefetcher.next().arrays
         self._shapes = [array.shape for array in arrays]
         return [torch.from_numpy(array).to(self.device) for array in arrays]
-
-    def state(self) -> dict[str, Any]:
-        """Reading position after the last batch given, in plain values."""
-        return self._prefetcher.state()
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go on reading from where `state` was taken."""
-        self._prefetcher.restore(state)
-
-    def close(self) -> None:
-        """End the prefetching thread."""
-        self._prefetcher.close()
 
 
 @register("HDF5Output")

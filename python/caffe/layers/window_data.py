@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,12 +11,12 @@ from caffe import glog, rng
 from caffe.data.prefetch import Prefetcher
 from caffe.data.transform import Transform, load_transform
 from caffe.data.windows import WindowBatch, WindowReader, Windows, read_windows
-from caffe.layers.base import Layer, Shape
+from caffe.layers.base import ReadingLayer, Shape
 from caffe.layers.registry import register
 
 
 @register("WindowData")
-class WindowData(Layer):
+class WindowData(ReadingLayer[WindowBatch]):
     """Windows drawn at random: ``fg_fraction`` of a batch foreground, the rest, which comes first, background.
 
     Each is cut, warped to ``transform_param.crop_size``, mirrored at random, less the mean, times the scale
@@ -28,9 +27,7 @@ class WindowData(Layer):
         top[1]: [batch_size], labels.
     """
 
-    bottoms = (0, 0)
     tops = (2, 2)
-    is_data = True
 
     def setup(self, bottoms: Sequence[Shape]) -> None:
         p = self.param.window_data_param
@@ -56,7 +53,7 @@ class WindowData(Layer):
         glog.info("window_data_layer.cpp:164", f"output data size: {','.join(map(str, self._shape))}")
         generator = np.random.default_rng(rng.next_seed())
         reader = WindowReader(p, windows, transform, self._mean_of(transform), generator)
-        self._prefetcher: Prefetcher[WindowBatch] = Prefetcher(reader, self.param.data_param.prefetch)
+        self._prefetcher = Prefetcher(reader, self.param.data_param.prefetch)
 
     def _log(self, windows: Windows) -> None:
         p = self.param.window_data_param
@@ -92,15 +89,3 @@ class WindowData(Layer):
     def forward(self, *bottoms: torch.Tensor) -> list[torch.Tensor]:
         batch = self._prefetcher.next()
         return [torch.from_numpy(values).to(self.device) for values in (batch.data, batch.labels)]
-
-    def state(self) -> dict[str, Any]:
-        """State of the random numbers after the last batch given, in plain values."""
-        return self._prefetcher.state()
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go on drawing from where `state` was taken."""
-        self._prefetcher.restore(state)
-
-    def close(self) -> None:
-        """End the prefetching thread."""
-        self._prefetcher.close()
