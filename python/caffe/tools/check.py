@@ -270,7 +270,7 @@ def _names(names: Iterable[str]) -> str:
 
 def _run(solver: Solver, found: Findings) -> None:
     p = solver.param
-    loss = float(solver.compute_gradients())  # the first pass warms up
+    loss = float(solver.compute_gradients())
     iteration = _seconds(lambda: float(solver.compute_gradients()))
     tests = [_seconds(lambda net=net: float(net.run_forward())) for net in solver.test_nets]  # type: ignore[misc]
     found.facts.append(f"one iteration: loss {loss:.4g}")
@@ -298,6 +298,8 @@ def _memory(device: torch.device) -> str:
 
 
 def _seconds(run: Callable[[], object]) -> float:
+    """How long it takes, the second time: the first one warms up."""
+    run()
     start = time.perf_counter()
     run()
     return time.perf_counter() - start
