@@ -7,6 +7,7 @@ import shutil
 import tarfile
 import zlib
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO, cast
 
 from tqdm import tqdm
 
@@ -14,6 +15,7 @@ from oxford102.errors import ToolError
 from oxford102.files import part_of
 from oxford102.splits import picture_name
 
+SLACK = 1 << 16  # bytes a picture that an archive may grow by, beside twice its size
 DAMAGED = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile)
 
 
@@ -27,7 +29,7 @@ def unpack_pictures(archive: Path, folder: Path, images: int) -> None:
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     try:
-        _extract(archive, part)
+        _extract(archive, part, images)
         _check_names(archive, part / "jpg", images)
         if folder.exists():
             shutil.rmtree(folder)
@@ -45,18 +47,37 @@ def _names(images: int) -> set[str]:
     return {picture_name(number) for number in range(1, images + 1)}
 
 
-def _extract(archive: Path, target: Path) -> None:
+def _extract(archive: Path, target: Path, images: int) -> None:
     try:
-        with gzip.open(archive) as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
-            # Patched Pythons only; `_check_member` is as strict about what this archive may hold.
-            tar.extraction_filter = getattr(tarfile, "data_filter", None)
-            for member in tqdm(tar, desc="unpacking", unit=" files", disable=None):
-                _check_member(archive, member)
-                tar.extract(member, target)
+        with gzip.open(archive) as file:
+            stream = _Bounded(archive, cast(BinaryIO, file), images)
+            with tarfile.open(fileobj=cast(BinaryIO, stream), mode="r|") as tar:
+                # Patched Pythons only; `_check_member` is as strict about what this archive may hold.
+                tar.extraction_filter = getattr(tarfile, "data_filter", None)
+                for member in tqdm(tar, desc="unpacking", unit=" files", disable=None):
+                    _check_member(archive, member)
+                    tar.extract(member, target)
             while stream.read(1 << 20):  # to its very end, where gzip compares the sum
                 pass
     except DAMAGED as error:
         raise ToolError(f"{archive} is damaged or cut short ({error}); delete it and get it again") from error
+    except OSError as error:
+        raise ToolError(f"{target}: {error.strerror or error}, while unpacking {archive.name}") from error
+
+
+class _Bounded:
+    """Reads an archive, up to what photographs can become: they hardly shrink when they are packed."""
+
+    def __init__(self, archive: Path, file: BinaryIO, images: int) -> None:
+        self.archive, self.file = archive, file
+        self.left = 2 * archive.stat().st_size + SLACK * images
+
+    def read(self, size: int) -> bytes:
+        block = self.file.read(size)
+        self.left -= len(block)
+        if self.left < 0:
+            raise ToolError(f"{self.archive} unpacks to far more than it should; get the official archive")
+        return block
 
 
 def _check_member(archive: Path, member: tarfile.TarInfo) -> None:

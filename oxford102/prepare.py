@@ -5,65 +5,74 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
-
 from oxford102.archive import is_complete, unpack_pictures
-from oxford102.catalog import Asset, Dataset, Weights
+from oxford102.cache import Need, check_room, locked
+from oxford102.catalog import Dataset, Weights
 from oxford102.databases import write_database
-from oxford102.download import fetch, take
+from oxford102.download import Want, Ways, fetch_all, room_for, take
 from oxford102.errors import ToolError
 from oxford102.files import part_of, sha256, write_whole
 from oxford102.labels import read_labels
-from oxford102.mean import mean_of, mean_proto, write_mean
+from oxford102.mean import mean_of, write_mean
 from oxford102.progress import Progress
 from oxford102.splits import Splits, list_text, picture_name, read_splits, shuffled
+from oxford102.weights import failures, finish, orders
 
-WEIGHTS_NAME = "pretrained-weights.caffemodel"  # in the folder of its model
+PIXELS = 4096 * 49  # bytes: the pages that a 256x256 picture takes in an LMDB
 
 
 @dataclass(frozen=True)
 class Job:
     """What to prepare, and where.
 
-    `source` is a folder or the base URL of the three published files (None: the catalogue's places);
-    `unverified` takes files whose hash differs; `lmdb` asks for databases; `weights` go below `models`.
+    `source` is a folder or the base URL of the three published files (None: the catalogue's places); `ways` tells
+    how files are fetched; `lmdb` asks for databases; `weights` go below `models`, and the files of torchvision
+    that `torchvision` names into the data folder.
     """
 
     dataset: Dataset
     data: Path
     source: str | None = None
-    unverified: bool = False
+    ways: Ways = field(default_factory=Ways)
     lmdb: bool = False
     weights: Sequence[Weights] = ()
+    torchvision: Sequence[str] = ()
     models: Path = Path("models")
 
 
 def prepare(job: Job) -> None:
     """Make the data folder and the weights ready for training; a second run does what is missing.
 
-    Ends by printing the counts. Raises ToolError at the first file that is not as it should be; where only
-    weights are missing, it says that the data are ready.
+    Ends by printing the counts. Raises ToolError at the first file that is not as it should be, or that names all
+    files that cannot be fetched; where only weights are missing, it says that the data are ready.
     """
-    counts = prepare_data(job)
-    try:
-        fetch_weights(job)
-    except (ToolError, OSError) as error:
-        ready = f"the data in {job.data} are ready ({counts}), the pretrained weights are not"
-        raise ToolError(f"{ready}:\n{error}\nTo go without weights, give --no-models.") from error
+    _make_folder(job.data)
+    with locked(job.data / ".prepare.lock", lambda: print(f"{job.data}: another process is at work; waiting for it")):
+        job = _drawn(job)
+        files = _files(job)
+        extras = orders(job.weights, job.torchvision, job.models, job.data)
+        wants = [want for want in files if not _is_given(job)] + [order.want for order in extras]
+        check_room([*room_for(wants, job.ways), *_room_for_pictures(job, files[0])])
+        outcomes = _given(job, files) | fetch_all(wants, job.ways)
+        failed = failures(extras, outcomes)
+        if any(isinstance(outcomes[want], ToolError) for want in files):
+            raise ToolError(failed)
+        counts = prepare_data(job, files, [str(outcomes[want]) for want in files])
+        finish(extras, outcomes)
+        if failed:
+            ready = f"the data in {job.data} are ready ({counts}), the pretrained weights are not"
+            raise ToolError(f"{ready}:\n{failed}\nTo go without weights, give --no-models.")
     print(counts)
 
 
-def prepare_data(job: Job) -> str:
-    """Everything in the data folder but the weights' mean; returns the counts in words."""
-    _make_folder(job.data)
-    job = _drawn(job)
+def prepare_data(job: Job, files: Sequence[Want], digests: Sequence[str]) -> str:
+    """Everything in the data folder that is made of the three files; returns the counts in words."""
     dataset, jpg = job.dataset, job.data / "jpg"
     progress = Progress(job.data / ".prepared.json")
-    files = [_obtain(asset, job) for asset in (dataset.archive, dataset.labels, dataset.splits)]
-    (archive, labels_file, splits_file), digests = zip(*files, strict=True)
+    archive, labels_file, splits_file = (want.target for want in files)
     labels = read_labels(labels_file, dataset.images, len(dataset.class_names))
     splits = shuffled(read_splits(splits_file, dataset.sizes, dataset.images))
 
@@ -100,17 +109,40 @@ def _drawn(job: Job) -> Job:
     return replace(job, source=str(source))
 
 
-def _obtain(asset: Asset, job: Job) -> tuple[Path, str]:
-    """Where one of the three files lies on this machine, and its SHA-256."""
-    if job.source is not None and "://" not in job.source:
-        path = Path(job.source, asset.name)
-        if not path.exists():
-            raise ToolError(f"{path} does not exist; --source names a folder or URL that holds {asset.name}")
-        return path, take(asset, path, job.unverified)
-    if job.source is not None:
-        asset = replace(asset, urls=(f"{job.source.rstrip('/')}/{asset.name}",))
-    path = job.data / asset.name
-    return path, fetch(asset, path, job.unverified)
+def _is_given(job: Job) -> bool:
+    return job.source is not None and "://" not in job.source
+
+
+def _files(job: Job) -> list[Want]:
+    """The three published files, and where they lie or shall lie on this machine."""
+    assets = (job.dataset.archive, job.dataset.labels, job.dataset.splits)
+    if job.source is None or _is_given(job):
+        folder = job.data if job.source is None else Path(job.source)
+        return [Want(asset, folder / asset.name) for asset in assets]
+    base = job.source.rstrip("/")
+    return [Want(replace(asset, urls=(f"{base}/{asset.name}",)), job.data / asset.name) for asset in assets]
+
+
+def _given(job: Job, files: Sequence[Want]) -> dict[Want, str | ToolError]:
+    """The SHA-256 of the files in the folder that the user names."""
+    if not _is_given(job):
+        return {}
+    for want in files:
+        if not want.target.exists():
+            wanted = f"--source names a folder or URL that holds {want.asset.name}"
+            raise ToolError(f"{want.target} does not exist; {wanted}")
+    return {want: take(want.asset, want.target, job.ways.unverified) for want in files}
+
+
+def _room_for_pictures(job: Job, archive: Want) -> list[Need]:
+    """What the unpacked pictures and the databases take, with the last page of each picture's file."""
+    needs, images = [], job.dataset.images
+    if not is_complete(job.data / "jpg", images):
+        packed = archive.target.stat().st_size if archive.target.exists() else archive.asset.size or 0
+        needs.append(Need("unpacked pictures", job.data, packed + 4096 * images))
+    if job.lmdb and not (job.data / "test_lmdb").exists():
+        needs.append(Need("databases", job.data, PIXELS * images))
+    return needs
 
 
 def _mean(jpg: Path, splits: Splits, progress: Progress, made_from: str) -> None:
@@ -143,35 +175,3 @@ def _databases(data: Path, splits: Splits, progress: Progress, made_from: str) -
             write_database(listing, database)
 
         progress.once(database, f"{made_from} {sha256(listing)}", database.is_dir(), work)
-
-
-def fetch_weights(job: Job) -> None:
-    """Bring the weights to their models' folders, and the mean they were trained with to the data folder.
-
-    All are tried; raises ToolError that names each one that failed.
-    """
-    wanted = {job.models / row.model / WEIGHTS_NAME: row.asset for row in job.weights}
-    wanted.update({job.data / row.mean.name: row.mean for row in job.weights if row.mean})
-    failures = []
-    for target, asset in wanted.items():
-        try:
-            fetch(asset, target, job.unverified)
-            if target.suffix == ".npy":
-                _rebuild_proto(target)
-        except ToolError as error:
-            failures.append(str(error))
-    if failures:
-        raise ToolError("\n".join(failures))
-
-
-def _rebuild_proto(path: Path) -> None:
-    """The .binaryproto of a mean that is published as .npy, beside it."""
-    proto = path.with_suffix(".binaryproto")
-    if proto.exists():
-        return
-    try:
-        mean = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise ToolError(f"{path} is not a .npy file ({error}); delete it and run the command again") from error
-    write_whole(proto, mean_proto(mean))
-    print(f"{proto}: rebuilt from {path.name}")

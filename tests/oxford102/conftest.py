@@ -5,10 +5,13 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import re
+import ssl
 import sys
 import tarfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -66,35 +69,91 @@ class Flowers:
         return Asset(name, (), len(content), hashlib.sha256(content).hexdigest())
 
 
-class Server:
-    """Answers path by path: `pages[path] = (status, headers, body)`; `asked` lists the paths in order."""
+Answer = Callable[[BaseHTTPRequestHandler], None]
 
-    def __init__(self) -> None:
-        self.pages: dict[str, tuple[int, dict[str, str], bytes]] = {}
+
+class Server:
+    """Answers on loopback, path by path. `asked` lists the paths in order, `ranges` the Range of each request.
+
+    `put` serves one answer for ever; `file` serves a file as a good server does, after some other answers.
+    """
+
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self.answers: dict[str, Answer] = {}
         self.asked: list[str] = []
+        self.ranges: list[str | None] = []
         server = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 server.asked.append(self.path)
-                status, headers, body = server.pages.get(self.path, (404, {}, b"no such file"))
-                self.send_response(status)
-                for name, value in {"Content-Length": str(len(body)), **headers}.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(body)
+                server.ranges.append(self.headers["Range"])
+                with suppress(OSError):  # the client may leave
+                    server.answers.get(self.path, server.reply(b"no such file", 404))(self)
 
             def log_message(self, *args: object) -> None:
                 pass
 
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.http.server_port}"
+        self.http = _Quiet(("127.0.0.1", 0), Handler)
+        if tls:
+            self.http.socket = tls.wrap_socket(self.http.socket, server_side=True)
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.http.server_port}"
         threading.Thread(target=self.http.serve_forever, args=(0.01,), daemon=True).start()
 
     def put(self, path: str, body: bytes, status: int = 200, **headers: str) -> str:
-        """Serve a body; returns its URL."""
-        self.pages[path] = (status, {name.replace("_", "-"): value for name, value in headers.items()}, body)
+        """Serve one answer; returns its URL."""
+        self.answers[path] = self.reply(body, status, **headers)
         return self.url + path
+
+    def file(self, path: str, body: bytes, *first: Answer) -> str:
+        """Serve a file, by ranges where they are asked for, after the answers in `first`; returns its URL."""
+        queue = [*first]
+
+        def answer(request: BaseHTTPRequestHandler) -> None:
+            (queue.pop(0) if queue else self.serve(body))(request)
+
+        self.answers[path] = answer
+        return self.url + path
+
+    @staticmethod
+    def reply(body: bytes, status: int = 200, **headers: str) -> Answer:
+        """The same answer, whatever is asked for."""
+
+        def answer(request: BaseHTTPRequestHandler) -> None:
+            request.send_response(status)
+            given = {name.replace("_", "-"): value for name, value in headers.items()}
+            for name, value in {"Content-Length": str(len(body)), **given}.items():
+                request.send_header(name, value)
+            request.end_headers()
+            request.wfile.write(body)
+
+        return answer
+
+    @staticmethod
+    def serve(body: bytes, cut: int | None = None) -> Answer:
+        """A file, from where it is asked for; the connection is cut after so many bytes."""
+
+        def answer(request: BaseHTTPRequestHandler) -> None:
+            asked = re.fullmatch(r"bytes=(\d+)-", request.headers["Range"] or "")
+            start, status, headers = int(asked[1]) if asked else 0, 200, {"Content-Length": str(len(body))}
+            if asked:
+                status, headers["Content-Length"] = 206, str(len(body) - start)
+                headers["Content-Range"] = f"bytes {start}-{len(body) - 1}/{len(body)}"
+            Server.reply(body[start:][:cut], status, **headers)(request)
+
+        return answer
+
+    def stop(self) -> None:
+        self.http.shutdown()
+        self.http.server_close()
+
+
+class _Quiet(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        pass  # a client that breaks off is what the tests are about
 
 
 @pytest.fixture
@@ -107,8 +166,14 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     server = Server()
     yield server
-    server.http.shutdown()
-    server.http.server_close()
+    server.stop()
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache folder of the test's own; it need not be used."""
+    monkeypatch.setenv("OXFORD102_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from oxford102.catalog import Asset, Weights
+from oxford102.download import Ways
 from oxford102.errors import ToolError
 from oxford102.prepare import Job, prepare
 
@@ -154,7 +155,7 @@ def test_a_wrong_hash_needs_unverified(flowers: Flowers, data: Path, capsys: pyt
     with pytest.raises(ToolError, match=r"102flowers.tgz has [\d,]+ bytes, expected 7; put the right one in its"):
         prepare(wrong)
     assert not (data / "jpg").exists()
-    prepare(replace(wrong, unverified=True))
+    prepare(replace(wrong, ways=Ways(unverified=True)))
     out, err = capsys.readouterr()
     assert out.splitlines()[-1] == COUNTS
     assert err.startswith(f"warning: {flowers.folder}/102flowers.tgz has ")
@@ -184,7 +185,7 @@ def test_the_files_are_fetched_from_a_url(flowers: Flowers, data: Path, server: 
     for name in names:
         server.put(f"/mirror/{name}", (flowers.folder / name).read_bytes())
     prepare(right)
-    assert server.asked == [f"/mirror/{name}" for name in names]
+    assert sorted(server.asked) == [f"/mirror/{name}" for name in names]
     assert all((data / name).read_bytes() == (flowers.folder / name).read_bytes() for name in names)
     prepare(right)
     assert len(server.asked) == 3
@@ -197,7 +198,8 @@ def test_the_files_are_fetched_from_the_catalogue(flowers: Flowers, data: Path, 
     archive = replace(row.archive, urls=(server.url + "/gone", server.url + "/102flowers.tgz"))
     labels, splits = (replace(a, urls=(f"{server.url}/{a.name}",)) for a in (row.labels, row.splits))
     prepare(Job(replace(row, archive=archive, labels=labels, splits=splits), data))
-    assert server.asked == ["/gone", "/102flowers.tgz", "/imagelabels.mat", "/setid.mat"]
+    assert sorted(server.asked) == ["/102flowers.tgz", "/gone", "/imagelabels.mat", "/setid.mat"]
+    assert server.asked.index("/gone") < server.asked.index("/102flowers.tgz")
     assert (data / "train.txt").exists()
 
 
@@ -227,12 +229,13 @@ def test_weights_and_their_mean(flowers: Flowers, data: Path, server: Server, tm
     weights = Weights(
         "TinyNet",
         asset("tiny.caffemodel", b"weights", server.put("/w", b"weights")),
+        (104, 117, 123),
         asset("imagenet_mean.npy", npy(mean), server.put("/m", npy(mean))),
     )
     wanted = job(flowers, data, weights=[weights], models=tmp_path / "models")
     for _ in range(2):
         prepare(wanted)
-    assert server.asked == ["/w", "/m"]
+    assert sorted(server.asked) == ["/m", "/w"]
     assert (tmp_path / "models" / "TinyNet" / "pretrained-weights.caffemodel").read_bytes() == b"weights"
     proto = (data / "imagenet_mean.binaryproto").read_bytes()
     assert len(proto) == 786_446
@@ -243,17 +246,23 @@ def test_data_are_ready_where_weights_fail(
     flowers: Flowers, data: Path, server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = [
-        Weights("One", asset("one.caffemodel", b"one", server.url + "/1"), asset("m.npy", b"m", server.url + "/m")),
-        Weights("Two", asset("two.caffemodel", b"two", server.put("/2", b"two"))),
+        Weights("One", asset("one.cm", b"one", server.url + "/1"), (1, 2, 3), asset("m.npy", b"m", server.url + "/m")),
+        Weights("Two", asset("two.cm", b"two", server.put("/2", b"two")), (1, 2, 3)),
     ]
     models = tmp_path / "models"
     with pytest.raises(ToolError) as error:
         prepare(job(flowers, data, weights=rows, models=models))
     message = str(error.value).splitlines()
     assert message[0] == f"the data in {data} are ready ({COUNTS}), the pretrained weights are not:"
-    assert message[1:3] == ["one.caffemodel could not be fetched:", f"  {server.url}/1: 404 Not Found"]
-    assert f"at {models}/One/pretrained-weights.caffemodel by hand" in message[3]
-    assert message[4] == "m.npy could not be fetched:"
+    text = "\n".join(message)
+    assert "2 files are missing:" in message
+    for name, path, place in (
+        ("one.cm", "1", models / "One" / "pretrained-weights.caffemodel"),
+        ("m.npy", "m", data / "m.npy"),
+    ):
+        assert f"  {name} (" in text
+        assert f"    {server.url}/{path}: 404 Not Found" in message
+        assert f"    its place: {place}" in message
     assert message[-1] == "To go without weights, give --no-models."
     assert (models / "Two" / "pretrained-weights.caffemodel").read_bytes() == b"two"
     assert (data / "train.txt").exists()
@@ -261,7 +270,9 @@ def test_data_are_ready_where_weights_fail(
 
 
 def test_a_mean_that_is_none(flowers: Flowers, data: Path, server: Server, tmp_path: Path) -> None:
-    weights = Weights("One", asset("w", b"w", server.put("/w", b"w")), asset("m.npy", b"m", server.put("/m", b"m")))
+    weights = Weights(
+        "One", asset("w", b"w", server.put("/w", b"w")), (1, 2, 3), asset("m.npy", b"m", server.put("/m", b"m"))
+    )
     with pytest.raises(ToolError, match=r"m.npy is not a .npy file \(.*delete it and run the command again"):
         prepare(job(flowers, data, weights=[weights], models=tmp_path / "models"))
 
