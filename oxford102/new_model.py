@@ -1,0 +1,267 @@
+"""A model folder for somebody's own classes, from one of models/: the work of new_model.py.
+
+Prototxts are parsed and written anew, not edited as text, so any folder with the usual names will do: every
+solver*.prototxt with the net that it names, test*.prototxt and deploy.prototxt.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from caffe.proto import caffe_pb2
+from oxford102.catalog import DEMO, OXFORD102
+from oxford102.errors import ToolError
+from oxford102.files import part_of, write_whole
+from oxford102.lists import SPLITS, read_list, read_names
+from oxford102.prototxt import net_text
+from oxford102.reschedule import Passes, new_iterations, reschedule, solver_text
+from oxford102.retarget import (
+    Target,
+    data_layer,
+    data_param,
+    even_batches,
+    heads,
+    layer_notes,
+    new_heads,
+    outputs,
+    path_from,
+    point_at,
+    read_message,
+)
+
+PREDICT = Path(__file__).resolve().parents[1] / "predict.py"
+USES = {"train": "training", "valid": "validation", "test": "testing"}
+README = """\
+# {title}
+
+{source} for the {classes} classes of `{data}`, written by `scripts/new_model.py` from
+[its folder]({origin}), where weights, mean and recipe are described.
+
+New is the last layer, {layers}: no layer of the weights' file has this name, so it
+starts at random. The schedule of each solver is the source's, fitted to the number of pictures:
+{pictures}.
+
+## Commands
+
+In this folder (`-check` added to a training finds out beforehand whether all is well):
+
+{commands}
+"""
+
+
+@dataclass(frozen=True)
+class Job:
+    """Which model to make for which data, and where.
+
+    `classes` is checked against the data's labels.txt, and needed where there is none. `epochs` is how often
+    training sees each picture; None carries the source's over.
+    """
+
+    source: Path
+    data: Path
+    output: Path
+    classes: int | None = None
+    epochs: float | None = None
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class Command:
+    """What the comment of a solver file says: its weights, as a path, and its GPUs."""
+
+    weights: Path | None
+    gpu: str
+
+    @property
+    def gpus(self) -> int:
+        """How many GPUs."""
+        return len(self.gpu.split(",")) if self.gpu else 1
+
+
+def new_model(job: Job) -> None:
+    """Write the folder, whole; raises ToolError where source or data are not as they should be."""
+    if not job.source.is_dir():
+        known = ", ".join(sorted(path.parent.name for path in job.source.parent.glob("*/solver.prototxt")))
+        raise ToolError(f"{job.source}: no such model folder" + (f"; there are {known}" if known else ""))
+    if job.output.exists() and not (job.force and job.output.is_dir()):
+        raise ToolError(f"{job.output} exists; choose another -o, or give --force to replace its prototxts")
+    if job.output.resolve() == job.source.resolve():
+        raise ToolError(f"{job.output} is the model that it is made from; choose another -o")
+    target = read_target(job)
+    files = Maker(job, target).files()
+    part = part_of(job.output)
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    for name, text in files.items():
+        (part / name).parent.mkdir(exist_ok=True)
+        write_whole(part / name, text.encode())
+    if not job.output.exists():
+        part.replace(job.output)
+        return
+    for name in files:
+        (job.output / name).parent.mkdir(exist_ok=True)
+        (part / name).replace(job.output / name)
+    shutil.rmtree(part)
+
+
+def read_target(job: Job) -> Target:
+    """The data folder's sizes and classes; raises ToolError where lists and classes do not agree."""
+    names = job.data / "labels.txt"
+    classes = len(read_names(names)) if names.is_file() or job.classes is None else job.classes
+    if job.classes not in (None, classes):
+        raise ToolError(f"--classes {job.classes}, but {names} has {classes} names; leave --classes out")
+    lists = {split: job.data / f"{split}.txt" for split in SPLITS}
+    entries = {split: read_list(path) for split, path in lists.items() if split != "test" or path.exists()}
+    for split, lines in entries.items():
+        largest = max(entry.label for entry in lines)
+        if largest >= classes:
+            raise ToolError(f"{lists[split]} has label {largest}, expected 0 to {classes - 1} for {classes} classes")
+    name = job.output.name.lower().removesuffix(f"-{job.source.name.lower()}")
+    word = re.sub(r"[^a-z0-9]+", "_", name).strip("_") or "mine"
+    return Target(job.data, {split: len(lines) for split, lines in entries.items()}, classes, word)
+
+
+class Maker:
+    """Makes the texts of the new folder's files."""
+
+    def __init__(self, job: Job, target: Target) -> None:
+        self.job, self.target = job, target
+        self.move: Callable[[Path], str] = path_from(job.output)
+        self.renamed: dict[str, str] = {}
+
+    def files(self) -> dict[str, str]:
+        """{path in the folder: text} of all files; prints what is new in them."""
+        source = self.job.source
+        files, commands, last = {}, {}, ""
+        solvers = sorted(source.glob("solver*.prototxt"))
+        if not solvers:
+            raise ToolError(f"{source} has no solver.prototxt; expected a folder as those of models/")
+        for path in solvers:
+            solver = read_message(path, caffe_pb2.SolverParameter())
+            files[path.name], files[solver.net], commands[path.name] = self.solver(path, solver)
+            last = last or f"{solver.snapshot_prefix}_iter_{solver.max_iter}.caffemodel"
+            files[str(Path(solver.snapshot_prefix).parent / ".gitkeep")] = ""  # BVLC Caffe makes no folder
+        for path in sorted(source.glob("test*.prototxt")) if "test" in self.target.sizes else ():
+            files[path.name], commands[path.name] = self.test(path, last)
+        path = source / "deploy.prototxt"
+        if path.is_file():
+            files[path.name] = self.net(
+                path, [f"{self.job.output.name} for prediction, {self.target.classes} classes."]
+            )
+            commands[path.name] = self.predict(last)
+        files["README.md"] = self.readme(commands.values())
+        return files
+
+    def solver(self, path: Path, solver: Any) -> tuple[str, str, str]:
+        """The texts of a solver and of the net that it trains, and the command that runs it."""
+        net_path = path.parent / solver.net
+        if not solver.net or Path(solver.net).name != solver.net or not net_path.is_file():
+            raise ToolError(f"{path}: expected net: with a file of this folder, got '{solver.net}'")
+        net = read_message(net_path, caffe_pb2.NetParameter())
+        command = read_command(path)
+        batch = data_param(data_layer(net, net_path, caffe_pb2.TRAIN)).batch_size * command.gpus * solver.iter_size
+        old = Passes(0 if self.job.epochs else _pictures(net, net_path), batch, solver.max_iter)
+        train, valid = self.target.sizes["train"], self.target.sizes["valid"]
+        reschedule(solver, new_iterations(old, train, self.job.epochs))
+        new = Passes(train, batch, solver.max_iter)
+        told = f"caffe train -solver {path.name}"
+        if command.weights:
+            told += f" -weights {self.move(command.weights)}"
+            if not command.weights.is_file():
+                print(f"{command.weights}: not there yet; bootstrap.py or the model's README.md tells where it is from")
+        told += f" -gpu {command.gpu}" if command.gpu else ""
+        title = f"{self.job.output.name}: {self.job.source.name} for {self.target.classes} classes. In this folder:"
+        text = self.net(net_path, [title, told, "Only the last layer is new."], ("train", "valid"))
+        size, number = even_batches(valid, data_param(data_layer(net, net_path, caffe_pb2.TEST)).batch_size)
+        solver.test_iter[:] = [number]
+        twice = size * number - valid
+        testing = f"{number:,} batches of {size}: each of the {valid:,} validation pictures once"
+        testing += f", {twice} of them twice." if twice else "."
+        epoch = f"an epoch is {train / batch:.1f} iterations, the run {new.epochs:,.0f} epochs."
+        print(f"{path.name}: {new.iterations:,} iterations of {batch} pictures, {new.epochs:,.0f} epochs")
+        training = f"{train:,} training pictures, {batch} an iteration: {epoch}"
+        header = [told, "Without -gpu it trains on the CPU."] if command.gpus == 1 and command.gpu else [told]
+        return solver_text(solver, header, testing, training), text, told
+
+    def test(self, path: Path, last: str) -> tuple[str, str]:
+        """The text of the net that is scored on the test pictures, and the command that does it."""
+        net = read_message(path, caffe_pb2.NetParameter())
+        batch = data_param(data_layer(net, path, caffe_pb2.TEST)).batch_size
+        _, number = even_batches(self.target.sizes["test"], batch)
+        command = read_command(path)
+        told = f"caffe test -model {path.name} -weights {last} -iterations {number}"
+        told += f" -gpu {command.gpu}" if command.gpu else ""
+        title = f"{self.job.output.name} on the {self.target.sizes['test']:,} test pictures. In this folder:"
+        return self.net(path, [title, told], ("test", "test")), told
+
+    def predict(self, last: str) -> str:
+        """The command that names a picture, with the mean and the sizes of training."""
+        path = self.job.source / "train_val.prototxt"
+        layer = data_layer(read_message(path, caffe_pb2.NetParameter()), path, caffe_pb2.TEST)
+        transform, side = layer.transform_param, layer.image_data_param.new_height
+        mean = ",".join(f"{value:g}" for value in transform.mean_value)
+        if transform.mean_file:
+            mean = self.move(path.parent / transform.mean_file)
+        resize = f" --resize {side}" if side not in (0, 256) else ""
+        script, labels = self.move(PREDICT), self.move(self.target.data / "labels.txt")
+        return f"python {script} PICTURE deploy.prototxt {last} {mean} {transform.crop_size}{resize} --labels {labels}"
+
+    def readme(self, commands: Iterable[str]) -> str:
+        """The folder's README.md."""
+        job, sizes = self.job, self.target.sizes
+        layers = ", ".join(f"`{new}` (there `{old}`)" for old, new in self.renamed.items())
+        pictures = ", ".join(f"{count:,} for {USES[name]}" for name, count in sizes.items())
+        return README.format(
+            title=job.output.name,
+            source=job.source.name,
+            origin=self.move(job.source / "README.md"),
+            data=self.move(job.data),
+            classes=self.target.classes,
+            layers=layers,
+            pictures=pictures,
+            commands="\n".join(f"    {command}" for command in commands),
+        )
+
+    def net(self, path: Path, header: list[str], splits: tuple[str, str] | None = None) -> str:
+        """The text of a net for the new classes, and with `splits` for the new lists."""
+        net = read_message(path, caffe_pb2.NetParameter())
+        notes = layer_notes(path, net)
+        renamed = new_heads(net, path, self.target)
+        self.renamed |= renamed
+        if splits:
+            point_at(net, path, self.target, splits, self.move)
+        net.name = self.job.output.name
+        names = {layer.name for layer in net.layer}
+        kept = {renamed.get(name, name): note for name, note in notes.items()}
+        return net_text(net, header, {name: note for name, note in kept.items() if name in names})
+
+
+def read_command(path: Path) -> Command:
+    """The weights and GPUs in the comment of a solver file; a pretrained-weights.caffemodel beside it else."""
+    comment = "\n".join(re.findall(r"#.*", path.read_text("utf-8")))
+    weights, gpu = (re.search(rf"-{flag}[ =](\S+)", comment) for flag in ("weights", "gpu"))
+    if weights:
+        return Command(Path(os.path.normpath(path.parent / weights[1])), gpu[1] if gpu else "")
+    beside = path.parent / "pretrained-weights.caffemodel"
+    named = "caffe train" in comment  # a command without weights trains from scratch
+    return Command(beside if beside.is_file() and not named else None, gpu[1] if gpu else "")
+
+
+def _pictures(net: Any, path: Path) -> int:
+    """How many pictures the source is trained on: its list's, else those of the set with as many classes."""
+    layer = data_layer(net, path, caffe_pb2.TRAIN)
+    listing = path.parent / re.sub(r"(_lmdb)?/?$", "", data_param(layer).source)
+    listing = listing if layer.type == "ImageData" else listing.with_name(f"{listing.name}.txt")
+    if listing.is_file():
+        return len(read_list(listing))
+    classes = outputs(heads(net, path)[0])
+    known = [dataset.sizes["train"] for dataset in (OXFORD102, DEMO) if len(dataset.class_names) == classes]
+    if not known:
+        raise ToolError(f"{path}: {listing} is not there to tell how many epochs its training takes; give --epochs")
+    return known[0]

@@ -1,0 +1,52 @@
+"""Make a model folder for your own classes from one of models/: new last layer, your lists, a fitting schedule."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from oxford102.arguments import above_zero
+from oxford102.errors import exit_status
+
+MODELS = Path(__file__).resolve().parents[1] / "models"
+EPILOG = """MODEL is the name of a folder in models/, or any folder with solver, train_val, test and deploy prototxts.
+DATA is what make_dataset.py made: train.txt, valid.txt, test.txt, labels.txt.
+
+The last layer gets a new name, so that it starts at random whatever weights are given, and an output per class. It
+ends with the folder's name: in Flowers17-CaffeNet, fc8_oxford_102 becomes fc8_flowers17. The solver takes as many
+epochs as MODEL's, but no more iterations; rates, tests and snapshots come at the same shares of the way. Each
+validation picture is seen once. Weights are not copied: the commands in the new files name MODEL's.
+
+examples:
+  python scripts/new_model.py CaffeNet --data data/mine -o models/Flowers17-CaffeNet
+  python scripts/new_model.py CaffeNet --classes 17 --data data/mine -o models/Flowers17-CaffeNet --epochs 100
+
+Then: cd models/Flowers17-CaffeNet, and the commands of its README.md
+"""
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line; exits with 2 where it is wrong."""
+    raw = argparse.RawDescriptionHelpFormatter
+    cli = argparse.ArgumentParser(description=__doc__, epilog=EPILOG, formatter_class=raw)
+    cli.add_argument("model", metavar="MODEL", help="which model to start from")
+    cli.add_argument("--data", type=Path, required=True, metavar="DATA", help="the data folder")
+    cli.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="the folder to write")
+    cli.add_argument("--classes", type=int, metavar="N", help="how many (what labels.txt has)")
+    cli.add_argument("--epochs", type=above_zero, metavar="N", help="how often training sees each picture")
+    cli.add_argument("--force", action="store_true", help="replace the files of OUT; snapshots stay")
+    return cli.parse_args()
+
+
+def work(args: argparse.Namespace) -> None:
+    """Find the model and make the folder."""
+    from oxford102.new_model import Job, new_model  # here, so that --help does not wait for the runtime
+
+    source = MODELS / args.model if (MODELS / args.model).is_dir() else Path(args.model)
+    new_model(Job(source, args.data, args.output, args.classes, args.epochs, args.force))
+
+
+if __name__ == "__main__":
+    arguments = parse_arguments()
+    sys.exit(exit_status("new_model.py", lambda: work(arguments)))
