@@ -81,6 +81,15 @@ def test_a_member_that_is_no_file(flowers: Flowers, jpg: Path, kind: bytes) -> N
     assert_untouched(jpg)
 
 
+def test_an_archive_that_unpacks_to_a_hundredfold(flowers: Flowers, jpg: Path) -> None:
+    flowers.members["jpg/image_00001.jpg"] = bytes(30_000_000)
+    archive = archive_of(flowers)
+    assert archive.stat().st_size < 300_000
+    with pytest.raises(ToolError, match=r"102flowers.tgz unpacks to far more than it should; get the official archive"):
+        unpack_pictures(archive, jpg, 12)
+    assert_untouched(jpg)
+
+
 @pytest.mark.parametrize("keep", [0, 1, 40, -2000, -9, -1])
 def test_a_cut_archive(flowers: Flowers, jpg: Path, keep: int) -> None:
     archive = archive_of(flowers)
