@@ -37,7 +37,9 @@ def lines(path: Path) -> list[tuple[str, int]]:
 
 
 def stamps(folder: Path) -> dict[str, int]:
-    return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*") if path.name != ".prepared.json"}
+    """When each file was written; the note of what is done and the lock are no data."""
+    others = (".prepared.json", ".prepare.lock")
+    return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*") if path.name not in others}
 
 
 def asset(name: str, content: bytes, *urls: str) -> Asset:
