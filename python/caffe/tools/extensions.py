@@ -9,7 +9,7 @@ import torch
 from tqdm import tqdm
 
 from caffe import glog
-from caffe.errors import SolverError, WriteError
+from caffe.errors import SolverError
 from caffe.net import Net
 from caffe.solvers import snapshot
 from caffe.solvers.extension import Extension, Outputs
@@ -71,7 +71,7 @@ class Keep(Extension):
         try:
             snapshot.prune(solver.param.snapshot_prefix, self._count)
         except OSError as problem:
-            raise WriteError(f"Cannot remove an old snapshot: {problem}") from problem
+            glog.error("solver.cpp:464", f"An old snapshot stays, training goes on: {problem}")
 
 
 class StatusLine(Extension):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import time
 from itertools import chain
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from caffe import glog
 from caffe.errors import SolverError
 from caffe.net import Net
+from caffe.proto.binary import whole_file
 from caffe.solvers.extension import Extension, Outputs
 from caffe.solvers.solver import Solver
 
@@ -54,12 +56,17 @@ class CsvFile(_Numbers):
 
     A resumed run goes on with the file of the run before, less the rows from its own first iteration on.
 
+    Args:
+        path: the file.
+        resumes: whether the file may be there even where the run begins with iteration 0.
+
     Raises:
         SolverError: the file is there though the run starts anew, or has other columns.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, resumes: bool = False) -> None:
         self._path = Path(path)
+        self._resumes = resumes
         self._row: dict[str, str | float] = {}
 
     def started(self, solver: Solver) -> None:
@@ -68,20 +75,25 @@ class CsvFile(_Numbers):
         self._columns = ["iteration", "seconds", "lr", "loss", *_columns("train", solver.net), *tests]
         self._began = time.monotonic()
         kept = self._kept(solver.iter) if self._path.exists() else []
-        self._file = self._path.open("w", newline="", buffering=1)
+        before = io.StringIO(newline="")
+        table = csv.DictWriter(before, self._columns)
+        table.writeheader()
+        table.writerows(kept)
+        with whole_file(str(self._path)) as file:
+            file.write(before.getvalue().encode())
+        self._file = self._path.open("a", newline="", buffering=1)
         self._writer = csv.DictWriter(self._file, self._columns)
-        self._writer.writeheader()
-        self._writer.writerows(kept)
 
     def _kept(self, iteration: int) -> list[dict[str, str]]:
-        if not iteration:
+        if not (iteration or self._resumes):
             raise SolverError(f"-csv {self._path} is there already: name another, or remove it")
         with self._path.open(newline="") as file:
             reader = csv.DictReader(file)
             rows = list(reader)
         if list(reader.fieldnames or []) != self._columns:
             raise SolverError(f"-csv {self._path} is a table of another run (its columns differ): name another")
-        return [row for row in rows if int(row["iteration"]) < iteration]
+        whole = [row for row in rows if None not in row.values() and row["iteration"].isdecimal()]
+        return [row for row in whole if int(row["iteration"]) < iteration]
 
     def put(self, iteration: int, values: dict[str, float]) -> None:
         """Add numbers to the iteration's row; the row before it is complete and written."""

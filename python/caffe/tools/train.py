@@ -68,7 +68,7 @@ def _extensions(options: SimpleNamespace) -> list[Extension]:
     if options.keep:
         found.append(Keep(options.keep))
     if options.csv:
-        found.append(CsvFile(options.csv))
+        found.append(CsvFile(options.csv, options.resume))
     if options.tensorboard:
         found.append(TensorBoard(options.tensorboard))
     if sys.stderr.isatty():

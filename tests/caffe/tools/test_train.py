@@ -128,6 +128,17 @@ def test_the_table_has_what_the_log_has(train, folder: Path) -> None:
     assert "-csv t.csv is a table of another run" in text.splitlines()[-1]
 
 
+def test_the_same_command_again_after_a_kill_before_the_first_snapshot(train, folder: Path) -> None:
+    words = ("-resume", "-csv", "t.csv")
+    assert train(TESTED + "max_iter: 3", *words)[0] == 0
+    for path in Path("s").iterdir():
+        path.unlink()
+    Path("t.csv").write_text(Path("t.csv").read_text() + "2,0.1")  # a row cut short
+    assert train(TESTED + "max_iter: 3", *words)[0] == 0
+    with Path("t.csv").open(newline="") as file:
+        assert [row["iteration"] for row in csv.DictReader(file)] == ["0", "1", "2"]
+
+
 def test_tensorboard_gets_the_numbers(train, folder: Path) -> None:
     """The oracle reads the event file by its published layout: length, checksum, message, checksum."""
     events = pytest.importorskip("tensorboardX.proto.event_pb2")
