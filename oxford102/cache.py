@@ -86,7 +86,7 @@ def check_room(needs: Iterable[Need]) -> None:
         folder = _existing(wanted[0].folder)
         free, total = shutil.disk_usage(folder).free, sum(need.size for need in wanted)
         if total > free:
-            parts = ", ".join(f"{need.what} {_megabytes(need.size)}" for need in wanted if need.size)
+            parts = ", ".join(f"{need.what} {_megabytes(need.size)}" for need in wanted if need.size >= 500_000)
             raise ToolError(
                 f"{folder}: {_megabytes(free)} are free, {_megabytes(total)} are needed ({parts}); "
                 "make room, or choose other disks with --data and OXFORD102_CACHE"

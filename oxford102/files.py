@@ -66,6 +66,6 @@ def mat_row(path: Path, variables: dict[str, object], name: str) -> NDArray[np.i
             f"{path} has no variable '{name}', only {', '.join(variables) or 'none'}; get the official file"
         )
     row = np.ravel(np.asarray(variables[name]))
-    if row.dtype.kind not in "uif" or not np.array_equal(row, np.rint(row)):
+    if row.dtype.kind not in "uif" or not (np.abs(row) < 2**53).all() or not np.array_equal(row, np.rint(row)):
         raise ToolError(f"{path}: '{name}' holds something else than whole numbers; get the official file")
     return row.astype(np.int64)

@@ -44,6 +44,10 @@ def test_help_has_examples(tmp_path: Path) -> None:
         "--models",
         "--no-models",
         "--lmdb",
+        "--mirror",
+        "--offline",
+        "--torchvision",
+        "--list",
     ):
         assert word in done.stdout
     assert list(tmp_path.iterdir()) == []
@@ -55,6 +59,8 @@ def test_help_has_examples(tmp_path: Path) -> None:
         (["--models", "AlexNet"], "invalid choice: 'AlexNet'"),
         (["--models", "CaffeNet", "--no-models"], "not allowed with argument"),
         (["--demo", "--source", "x"], "not allowed with argument"),
+        (["--mirror", "ftp://x"], "'ftp://x' is not a URL: expected http://… or https://…"),
+        (["--torchvision", "resnet18"], "invalid choice: 'resnet18'"),
         (["--dta", "x"], "unrecognized arguments: --dta x"),
     ],
 )
@@ -69,6 +75,25 @@ def test_a_source_that_is_not_there(tmp_path: Path) -> None:
     assert error_of(tmp_path, "--source", "none") == (
         "none/102flowers.tgz does not exist; --source names a folder or URL that holds 102flowers.tgz"
     )
+
+
+def test_the_list_of_all_files(tmp_path: Path) -> None:
+    done = run(tmp_path, "--list")
+    assert done.returncode == 0
+    for word in ("102flowers.tgz: ", "licence: MIT", "553,432,081 bytes, sha256 a6196bc4", "resnet50-11ad3fa6.pth: "):
+        assert word in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_offline_names_all_that_is_missing_at_once(tmp_path: Path) -> None:
+    message = error_of(tmp_path, "--offline", "--no-models", "--torchvision", "resnet50-v2")
+    lines = message.splitlines()
+    assert lines[0] == "4 files are missing:"
+    places = [line.removeprefix("    its place: ") for line in lines if "its place: " in line]
+    assert places == [
+        *(f"{tmp_path}/data/{name}" for name in ("102flowers.tgz", "imagelabels.mat", "setid.mat")),
+        f"{tmp_path}/data/resnet50-11ad3fa6.pth",
+    ]
 
 
 def test_a_source_with_another_archive(tmp_path: Path) -> None:

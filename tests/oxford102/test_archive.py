@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import errno
+import gzip
 import io
 import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 from oxford102.archive import is_complete, unpack_pictures
@@ -86,6 +89,47 @@ def test_an_archive_that_unpacks_to_a_hundredfold(flowers: Flowers, jpg: Path) -
     archive = archive_of(flowers)
     assert archive.stat().st_size < 300_000
     with pytest.raises(ToolError, match=r"102flowers.tgz unpacks to far more than it should; get the official archive"):
+        unpack_pictures(archive, jpg, 12)
+    assert_untouched(jpg)
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_a_header_of_a_gigabyte_is_not_read_into_memory(flowers: Flowers, jpg: Path, kind: bytes) -> None:
+    archive = archive_of(flowers)
+    member = tarfile.TarInfo("x")
+    member.type, member.size = kind, 1 << 30
+    with gzip.open(archive, "wb", 1) as file:
+        file.write(member.tobuf(tarfile.GNU_FORMAT) + bytes(4_000_000))
+    with pytest.raises(ToolError, match="unpacks to far more than it should"):
+        unpack_pictures(archive, jpg, 12)
+    assert_untouched(jpg)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_headers_with_wrong_bytes_end_in_one_error(flowers: Flowers, jpg: Path, seed: int) -> None:
+    archive, random = archive_of(flowers), np.random.default_rng(seed)
+    content = gzip.decompress(archive.read_bytes())
+    for _ in range(40):
+        spoiled = bytearray(content)
+        for place in random.integers(0, 512, 3):  # in the first header, whose sum is then mended
+            spoiled[place] = random.integers(256)
+        spoiled[148:156] = b"%06o\0 " % (sum(spoiled[:148]) + 256 + sum(spoiled[156:512]))
+        archive.write_bytes(gzip.compress(bytes(spoiled), 1))
+        try:
+            unpack_pictures(archive, jpg, 12)
+        except ToolError:
+            assert [path.name for path in jpg.parent.iterdir()] == ["jpg"]
+        else:
+            assert is_complete(jpg, 12)
+
+
+def test_a_disk_that_is_full(flowers: Flowers, jpg: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    archive = archive_of(flowers)
+    monkeypatch.setattr(tarfile, "copyfileobj", full)
+    with pytest.raises(ToolError, match=r"jpg.part: No space left on device, while unpacking 102flowers.tgz"):
         unpack_pictures(archive, jpg, 12)
     assert_untouched(jpg)
 

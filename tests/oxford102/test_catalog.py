@@ -5,10 +5,10 @@ import re
 
 import pytest
 
-from oxford102.catalog import IMAGENET_MEAN, MODELS, OXFORD102, Asset
+from oxford102.catalog import IMAGENET_MEAN, MODELS, OXFORD102, TORCHVISION, Asset, all_assets
 
 FLOWERS = [OXFORD102.archive, OXFORD102.labels, OXFORD102.splits]
-ALL = [*FLOWERS, IMAGENET_MEAN, *(row.asset for row in MODELS.values())]
+ALL = all_assets()
 
 
 @pytest.mark.parametrize("asset", ALL, ids=lambda asset: asset.name)
@@ -19,6 +19,8 @@ def test_every_asset_can_be_fetched_and_verified(asset: Asset) -> None:
     assert asset.size is not None
     assert asset.size > 0
     assert re.fullmatch(r"[0-9a-f]{64}", asset.sha256 or "")
+    assert asset.licence
+    assert asset.what
 
 
 def test_no_two_assets_share_a_place_or_a_hash() -> None:
@@ -58,6 +60,28 @@ def test_only_caffenet_needs_the_imagenet_mean() -> None:
         "VGG16": None,
         "ResNet50": None,
     }
+
+
+def test_the_list_names_every_file() -> None:
+    assert len(ALL) == 3 + 1 + 3 + 3
+    assert {IMAGENET_MEAN, *FLOWERS} < set(ALL)
+    text = str(OXFORD102.splits)
+    assert text.startswith("setid.mat: the official split into train, valid and test\n  14,989 bytes, sha256 46b8678f")
+    assert text.splitlines()[-3:] == [f"  {url}" for url in OXFORD102.splits.urls]
+
+
+@pytest.mark.parametrize("asset", [row.asset for row in TORCHVISION.values()], ids=lambda asset: asset.name)
+def test_torchvision_puts_the_hash_into_the_name(asset: Asset) -> None:
+    assert asset.name.endswith(f"-{str(asset.sha256)[:8]}.pth")
+
+
+def test_every_stand_in_is_there() -> None:
+    assert {name: row.stand_in for name, row in MODELS.items()} == {
+        "CaffeNet": None,  # torchvision has no such net
+        "VGG16": "vgg16",
+        "ResNet50": "resnet50",
+    }
+    assert {"vgg16", "resnet50"} < set(TORCHVISION)
 
 
 def test_rows_are_frozen() -> None:

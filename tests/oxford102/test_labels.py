@@ -49,6 +49,8 @@ def test_labels_become_0_based(tmp_path: Path) -> None:
         ([1, 2], "has 2 labels, expected 3"),
         ([1, 2, 2.5], "'labels' holds something else than whole numbers"),
         ([1, 2, float("nan")], "'labels' holds something else than whole numbers"),
+        ([1, 2, float("inf")], "'labels' holds something else than whole numbers"),
+        ([1, 2, 1e300], "'labels' holds something else than whole numbers"),
         (["a", "b", "c"], "'labels' holds something else than whole numbers"),
     ],
 )

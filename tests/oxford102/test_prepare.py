@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from oxford102.catalog import Asset, Weights
+from oxford102.catalog import TORCHVISION, Asset, Convertible, Weights
 from oxford102.download import Ways
 from oxford102.errors import ToolError
 from oxford102.prepare import Job, prepare
@@ -269,6 +270,55 @@ def test_data_are_ready_where_weights_fail(
     assert (models / "Two" / "pretrained-weights.caffemodel").read_bytes() == b"two"
     assert (data / "train.txt").exists()
     assert COUNTS not in capsys.readouterr().out.splitlines()
+
+
+def test_torchvision_helps_where_weights_are_gone(
+    flowers: Flowers, data: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(data.parent)
+    row = Weights("ResNet50", asset("r.cm", b"r", server.url + "/r"), (1, 2, 3), stand_in="resnet50")
+    with pytest.raises(ToolError) as error:
+        prepare(job(flowers, Path("data"), weights=[row]))
+    assert str(error.value).splitlines()[-4:] == [
+        "Instead of r.cm, torchvision's weights can be converted:",
+        "  python bootstrap.py --torchvision resnet50",
+        "  python scripts/convert_torchvision.py data/resnet50-0676ba61.pth "
+        "-o models/ResNet50-v1.5/pretrained-weights.caffemodel",
+        "To go without weights, give --no-models.",
+    ]
+
+
+def test_torchvisions_files_come_with_their_command(
+    flowers: Flowers, data: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(data.parent)
+    row = Convertible("Net", asset("net.pth", b"net"))
+    monkeypatch.setitem(TORCHVISION, "net", row)
+    cache.mkdir()
+    (cache / "net.pth").write_bytes(b"net")
+    prepare(job(flowers, Path("data"), torchvision=["net", "net"]))
+    assert (data / "net.pth").read_bytes() == b"net"
+    command = "python scripts/convert_torchvision.py data/net.pth -o models/Net/pretrained-weights.caffemodel"
+    assert f"data/net.pth: to convert it: {command}" in capsys.readouterr().out.splitlines()
+
+
+def test_a_disk_without_room_stops_before_anything_is_asked(flowers: Flowers, data: Path, server: Server) -> None:
+    row = flowers.write()
+    archive = replace(row.archive, size=10**17, urls=(server.url + "/102flowers.tgz",))
+    with pytest.raises(ToolError, match=r"102flowers.tgz 100,000,000,000 MB, unpacked pictures 100,000,000,000 MB"):
+        prepare(Job(replace(row, archive=archive), data))
+    assert server.asked == []
+
+
+def test_two_at_once_take_turns(flowers: Flowers, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wanted = job(flowers, data)
+    with ThreadPoolExecutor(2) as pool:
+        for turn in [pool.submit(prepare, wanted) for _ in range(2)]:
+            turn.result()
+    lines = capsys.readouterr().out.splitlines()
+    assert lines.count(f"{data}/jpg: 12 pictures unpacked and checked") == 1
+    assert lines.count(f"{data}/jpg: already there") == 1
+    assert lines.count(COUNTS) == 2
 
 
 def test_a_mean_that_is_none(flowers: Flowers, data: Path, server: Server, tmp_path: Path) -> None:

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 BODY = np.random.default_rng(3).bytes(900_000)  # several reads
 SIZE = len(BODY)
-QUICK = Patience(connect=1, read=0.5, retries=3, backoff=0.01, longest=0.5, rate=50_000, window=0.2)
+QUICK = Patience(retries=3, backoff=0.01, longest=0.5)
+IMPATIENT = Patience(read=0.3, rate=100_000, window=0.2)
 
 
 class Run:
@@ -37,10 +38,10 @@ class Run:
         Transfer(url, self.part, size, patience, self.stop, self.offsets.append, self.said.append).run()
         return self.part.read_bytes()
 
-    def reason(self, url: str, size: int | None = SIZE) -> str:
-        """Why the file does not come; what was there before is not spoiled."""
+    def reason(self, url: str, size: int | None = SIZE, patience: Patience = QUICK) -> str:
+        """Why the file does not come."""
         with pytest.raises(RefusedError) as error:
-            self.get(url, size)
+            self.get(url, size, patience)
         return str(error.value)
 
 
@@ -134,16 +135,34 @@ def test_nobody_there(run: Run) -> None:
     assert run.said == []
 
 
-def test_no_such_name(run: Run) -> None:
-    start = time.monotonic()
-    assert run.reason("http://no-such-host.invalid/f")
-    assert time.monotonic() - start < 30
-    assert run.said == []
+def no_name(*args: object, **kwargs: object) -> None:
+    raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+
+def test_no_such_name(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", no_name)
+    assert run.reason("http://flowers.invalid/f") == "Name or service not known"
+    assert run.said == []  # another try would be no better
+
+
+def test_a_name_that_is_lost_under_way_is_looked_up_again(
+    server: Server, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, found = [], socket.getaddrinfo
+
+    def now_and_then(*args: object, **kwargs: object) -> object:
+        asked.append(args)
+        return no_name() if len(asked) == 2 else found(*args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", now_and_then)
+    assert run.get(server.file("/f", BODY, server.serve(BODY, 300_000))) == BODY
+    assert len(asked) == 3
+    assert any("Name or service not known" in line for line in run.said)
 
 
 def test_a_host_that_never_answers(run: Run) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        assert "timed out" in run.reason(f"http://127.0.0.1:{silent.getsockname()[1]}/f")
+        assert "timed out" in run.reason(f"http://127.0.0.1:{silent.getsockname()[1]}/f", patience=IMPATIENT)
 
 
 @pytest.mark.parametrize("url", ["nonsense://x/f", "http://", "no url", "http://[/f", "http://a..b/f"])
@@ -269,7 +288,7 @@ def drip(request: BaseHTTPRequestHandler) -> None:
 
 
 def test_an_endless_drip_is_left_and_kept(server: Server, run: Run) -> None:
-    assert run.reason(server.file("/f", BODY, drip)).startswith("too slow: ")
+    assert run.reason(server.file("/f", BODY, drip), patience=IMPATIENT).startswith("too slow: ")
     assert len(server.asked) == 1
     kept = run.part.read_bytes()
     assert 0 < len(kept) < SIZE
