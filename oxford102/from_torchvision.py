@@ -7,6 +7,7 @@ first convolution's input channels are reversed and divided by 255 std; all else
 from __future__ import annotations
 
 import pickle
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,15 +114,18 @@ def read_state(path: Path) -> State:
 
     path.open("rb").close()  # its own error where there is no such file
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about pickles that it then refuses
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if "Unsupported global" in str(error):
+        if "GLOBAL " in str(error):  # a class or function, of a blocked module or of any
             why = "it holds Python objects, which are not loaded, for they could run anything"
             raise ToolError(f"{path}: {why}; save the model's state_dict() alone") from error
         raise ToolError(f"{path} is not a PyTorch file; download it again") from error
     except Exception as error:  # torch raises a dozen kinds on a file that is cut or something else
         raise ToolError(f"{path} is not a whole PyTorch file; download it again") from error
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+    tensors = isinstance(state, dict) and all(isinstance(value, torch.Tensor) for value in state.values())
+    if not tensors or not all(isinstance(key, str) for key in state):
         held = _some(list(state)) if isinstance(state, dict) else type(state).__name__
         raise ToolError(f"{path}: expected a state_dict, tensors by name; it holds {held}")
     return {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}

@@ -101,13 +101,14 @@ def new_model(job: Job) -> None:
     for name, text in files.items():
         (part / name).parent.mkdir(exist_ok=True)
         write_whole(part / name, text.encode())
-    if not job.output.exists():
+    if job.output.exists():
+        for name in files:
+            (job.output / name).parent.mkdir(exist_ok=True)
+            (part / name).replace(job.output / name)
+        shutil.rmtree(part)
+    else:
         part.replace(job.output)
-        return
-    for name in files:
-        (job.output / name).parent.mkdir(exist_ok=True)
-        (part / name).replace(job.output / name)
-    shutil.rmtree(part)
+    print(f"{job.output}: ready; its README.md has the commands")
 
 
 def read_target(job: Job) -> Target:
@@ -138,7 +139,7 @@ class Maker:
     def files(self) -> dict[str, str]:
         """{path in the folder: text} of all files; prints what is new in them."""
         source = self.job.source
-        files, commands, last = {}, {}, ""
+        files, commands, last, trained = {"snapshots/.gitkeep": ""}, {}, "", Path()  # BVLC Caffe makes no folder
         solvers = sorted(source.glob("solver*.prototxt"))
         if not solvers:
             raise ToolError(f"{source} has no solver.prototxt; expected a folder as those of models/")
@@ -146,15 +147,13 @@ class Maker:
             solver = read_message(path, caffe_pb2.SolverParameter())
             files[path.name], files[solver.net], commands[path.name] = self.solver(path, solver)
             last = last or f"{solver.snapshot_prefix}_iter_{solver.max_iter}.caffemodel"
-            files[str(Path(solver.snapshot_prefix).parent / ".gitkeep")] = ""  # BVLC Caffe makes no folder
+            trained = trained if trained.name else source / solver.net
         for path in sorted(source.glob("test*.prototxt")) if "test" in self.target.sizes else ():
             files[path.name], commands[path.name] = self.test(path, last)
         path = source / "deploy.prototxt"
         if path.is_file():
-            files[path.name] = self.net(
-                path, [f"{self.job.output.name} for prediction, {self.target.classes} classes."]
-            )
-            commands[path.name] = self.predict(last)
+            title = f"{self.job.output.name} for prediction, {self.target.classes} classes."
+            files[path.name], commands[path.name] = self.net(path, [title]), self.predict(trained, last)
         files["README.md"] = self.readme(commands.values())
         return files
 
@@ -166,8 +165,11 @@ class Maker:
         net = read_message(net_path, caffe_pb2.NetParameter())
         command = read_command(path)
         batch = data_param(data_layer(net, net_path, caffe_pb2.TRAIN)).batch_size * command.gpus * solver.iter_size
+        if batch < 1 or solver.max_iter < 1:
+            raise ToolError(f"{path}: expected max_iter, and batch_size in {solver.net}, above 0")
         old = Passes(0 if self.job.epochs else _pictures(net, net_path), batch, solver.max_iter)
         train, valid = self.target.sizes["train"], self.target.sizes["valid"]
+        solver.snapshot_prefix = f"snapshots/{Path(solver.snapshot_prefix).name or self.target.word}"
         reschedule(solver, new_iterations(old, train, self.job.epochs))
         new = Passes(train, batch, solver.max_iter)
         told = f"caffe train -solver {path.name}"
@@ -200,17 +202,19 @@ class Maker:
         title = f"{self.job.output.name} on the {self.target.sizes['test']:,} test pictures. In this folder:"
         return self.net(path, [title, told], ("test", "test")), told
 
-    def predict(self, last: str) -> str:
-        """The command that names a picture, with the mean and the sizes of training."""
-        path = self.job.source / "train_val.prototxt"
+    def predict(self, path: Path, last: str) -> str:
+        """The command that names a picture, with the mean and the sizes of the net that is trained, at `path`."""
         layer = data_layer(read_message(path, caffe_pb2.NetParameter()), path, caffe_pb2.TEST)
         transform, side = layer.transform_param, layer.image_data_param.new_height
-        mean = ",".join(f"{value:g}" for value in transform.mean_value)
+        mean = ",".join(f"{value:g}" for value in transform.mean_value) or "0"
         if transform.mean_file:
             mean = self.move(path.parent / transform.mean_file)
         resize = f" --resize {side}" if side not in (0, 256) else ""
-        script, labels = self.move(PREDICT), self.move(self.target.data / "labels.txt")
-        return f"python {script} PICTURE deploy.prototxt {last} {mean} {transform.crop_size}{resize} --labels {labels}"
+        names = self.target.data / "labels.txt"
+        labels = f" --labels {self.move(names)}" if names.is_file() else ""
+        return (
+            f"python {self.move(PREDICT)} PICTURE deploy.prototxt {last} {mean} {transform.crop_size}{resize}{labels}"
+        )
 
     def readme(self, commands: Iterable[str]) -> str:
         """The folder's README.md."""

@@ -12,7 +12,12 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 WIDTH = 80  # columns: a message stays on one line where it fits into them
-WHOLE = re.compile(r"(: -?\d+)\.0\b")  # as protobuf prints a float without a fraction
+_WHOLE = re.compile(r'("(?:\\.|[^"\\])*")|(: -?\d+)\.0\b')  # a string, which stays; a float without a fraction
+
+
+def without_fractions(text: str) -> str:
+    """Prototxt as protobuf prints it, with 1 for a float's 1.0."""
+    return _WHOLE.sub(lambda found: found[1] or found[2], text)
 
 
 def net_text(net: Message, header: Sequence[str], notes: Mapping[str, str]) -> str:
@@ -47,7 +52,7 @@ def _fields(message: Message, indent: str) -> Iterator[str]:
 def _field(field: FieldDescriptor, value: Any, indent: str) -> Iterator[str]:
     out = io.StringIO()
     text_format.PrintField(field, value, out, as_one_line=True)
-    line = indent + WHOLE.sub(r"\1", out.getvalue().strip())
+    line = indent + without_fractions(out.getvalue().strip())
     if not isinstance(value, Message) or len(line) <= WIDTH:
         yield line
     else:

@@ -11,7 +11,7 @@ from typing import Any
 from google.protobuf import text_format
 
 from oxford102.errors import ToolError
-from oxford102.prototxt import WHOLE
+from oxford102.prototxt import without_fractions
 
 POLICIES = ("fixed", "step", "multistep", "poly", "exp", "inv", "sigmoid")
 _GROUPS = (("net",), ("test_iter", "test_interval"), (), ("display", "snapshot", "snapshot_prefix"))
@@ -90,4 +90,4 @@ def _lines(field: Any, value: Any) -> list[str]:
     out = io.StringIO()
     for item in value if field.is_repeated else (value,):
         text_format.PrintField(field, item, out)
-    return WHOLE.sub(r"\1", out.getvalue()).splitlines()
+    return without_fractions(out.getvalue()).splitlines()

@@ -162,9 +162,11 @@ def even_batches(pictures: int, limit: int) -> tuple[int, int]:
 
     Where none is above a quarter of it, the batches that see the fewest pictures twice.
     """
+    limit = max(limit, 1)
     if pictures <= limit:
         return pictures, 1
-    numbers = range(-(-pictures // limit), max(pictures // max(limit // 4, 1), -(-pictures // limit)) + 1)
+    fewest = -(-pictures // limit)
+    numbers = range(fewest, max(pictures // max(limit // 4, 1), fewest) + 1)
     number = min(numbers, key=lambda n: -(-pictures // n) * n - pictures)
     return -(-pictures // number), number
 

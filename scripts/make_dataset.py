@@ -37,9 +37,7 @@ def parse_arguments() -> argparse.Namespace:
     sizes, three = cli.add_mutually_exclusive_group(), ("TRAIN", "VALID", "TEST")
     what = "fractions of each class (0.5 0.25 0.25); TEST may be 0"
     sizes.add_argument("--split", nargs=3, type=float, default=(0.5, 0.25, 0.25), metavar=three, help=what)
-    sizes.add_argument(
-        "--count", nargs=3, type=whole, metavar=three, help="pictures of each class; the rest is not used"
-    )
+    sizes.add_argument("--count", nargs=3, type=whole, metavar=three, help="so many of each class, no more")
     cli.add_argument("--seed", type=whole, default=777, metavar="N", help="decides which pictures go where (777)")
     cli.add_argument("--min-side", type=whole, default=32, metavar="N", help="fewer pixels a side are tiny (32)")
     cli.add_argument("--strict", action="store_true", help="stop where any picture is bad or misnamed; write nothing")
@@ -56,7 +54,6 @@ def parse_arguments() -> argparse.Namespace:
 
 if __name__ == "__main__":
     a = parse_arguments()
-    job = Job(
-        a.source, a.output, a.count or a.split, bool(a.count), a.seed, a.min_side, a.strict, a.lmdb, a.mean, a.force
-    )
+    sizes = (a.count or a.split, bool(a.count))
+    job = Job(a.source, a.output, *sizes, a.seed, a.min_side, a.strict, a.lmdb, a.mean, a.force)
     sys.exit(exit_status("make_dataset.py", lambda: make_dataset(job)))

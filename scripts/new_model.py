@@ -43,7 +43,8 @@ def work(args: argparse.Namespace) -> None:
     """Find the model and make the folder."""
     from oxford102.new_model import Job, new_model  # here, so that --help does not wait for the runtime
 
-    source = MODELS / args.model if (MODELS / args.model).is_dir() else Path(args.model)
+    ours, theirs = MODELS / args.model, Path(args.model)
+    source = theirs if theirs.is_dir() and not ours.is_dir() else ours
     new_model(Job(source, args.data, args.output, args.classes, args.epochs, args.force))
 
 

@@ -242,14 +242,15 @@ def resnet50_file() -> Iterator[tuple[str, tuple[int, ...]]]:
     yield "fc1000", (1000, 2048)
 
 
-def blobs_of(name: str, shape: tuple[int, ...]) -> dict[str, list[tuple[int, ...]]]:
+def blobs_of(name: str, shape: tuple[int, ...], resnet: bool) -> dict[str, list[tuple[int, ...]]]:
     """A layer's blobs, and those of the BatchNorm and Scale that follow it in the file of ResNet-50."""
-    if not name.startswith(("res", "conv1 ")):
-        return {name.strip(): [shape, shape[:1]]}
-    stem = name.removeprefix("res") if name.startswith("res") else "_conv1"
-    weights = [shape, shape[:1]] if name == "conv1 " else [shape]
     width = shape[:1]
-    return {name.strip(): weights, f"bn{stem}": [width, width, (1,)], f"scale{stem}": [width, width]}
+    affine = {name: [shape, width]}
+    if not resnet or name == "fc1000":
+        return affine
+    stem = name.removeprefix("res") if name.startswith("res") else "_conv1"
+    weights = affine if name == "conv1" else {name: [shape]}
+    return weights | {f"bn{stem}": [width, width, (1,)], f"scale{stem}": [width, width]}
 
 
 def field(number: int, content: bytes) -> bytes:
@@ -298,7 +299,7 @@ def test_the_published_file_fills_all_but_the_new_layer(
 ) -> None:
     published: dict[str, list[tuple[int, ...]]] = {}
     for name, shape in layers():
-        published |= blobs_of(f"{name} " if model == "ResNet50" and name == "conv1" else name, shape)
+        published |= blobs_of(name, shape, model == "ResNet50")
     written = write_file(tmp_path / "published.caffemodel", published, old)
     net = caffe.Net(str(MODELS / model / "deploy.prototxt"), caffe.TEST)
     net.copy_from(str(tmp_path / "published.caffemodel"))
