@@ -21,3 +21,10 @@ def above_zero(text: str) -> float:
     if not 0 < value < 1e6:
         raise argparse.ArgumentTypeError(f"'{text}' is not a number above 0 and below a million")
     return value
+
+
+def web_address(text: str) -> str:
+    """A URL that starts with http:// or https://."""
+    if not text.startswith(("http://", "https://")):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a URL: expected http://… or https://…")
+    return text

@@ -68,6 +68,18 @@ def prepare(job: Job) -> None:
     print(counts)
 
 
+def prepare_weights(job: Job) -> None:
+    """Bring the weights alone; raises ToolError that names all that cannot be fetched."""
+    _make_folder(job.data)
+    extras = orders(job.weights, job.torchvision, job.models, job.data)
+    wants = [order.want for order in extras]
+    check_room(room_for(wants, job.ways))
+    outcomes = fetch_all(wants, job.ways)
+    finish(extras, outcomes)
+    if failed := failures(extras, outcomes):
+        raise ToolError(failed)
+
+
 def prepare_data(job: Job, files: Sequence[Want], digests: Sequence[str]) -> str:
     """Everything in the data folder that is made of the three files; returns the counts in words."""
     dataset, jpg = job.dataset, job.data / "jpg"

@@ -7,6 +7,7 @@ BrokenError     the transfer ended early, or the server is busy: asking again ma
 from __future__ import annotations
 
 import os
+import queue
 import random
 import re
 import threading
@@ -121,15 +122,38 @@ class Transfer:
             headers["Range"] = f"bytes={offset}-"
             if self.version and not self.version.startswith("W/"):
                 headers["If-Range"] = self.version
-        timeout = (self.patience.connect, self.patience.read)
-        try:
-            answer = requests.get(self.url, stream=True, timeout=timeout, headers=headers)
-        except (requests.RequestException, HTTPError) as error:
-            if self.answered or isinstance(error.args[0] if error.args else None, ProtocolError):
-                raise BrokenError(reason(error)) from error
-            raise RefusedError(reason(error)) from error
+        answer = self._answer(headers)
+        if isinstance(answer, requests.RequestException | HTTPError):
+            if self.answered or isinstance(answer.args[0] if answer.args else None, ProtocolError):
+                raise BrokenError(reason(answer)) from answer
+            raise RefusedError(reason(answer)) from answer
+        if isinstance(answer, Exception):
+            raise answer
         self.answered = True
         return answer
+
+    def _answer(self, headers: dict[str, str]) -> requests.Response | Exception:
+        """The answer's head, or why there is none; asked for by a thread, for a head may drip without an end."""
+        box: queue.SimpleQueue[requests.Response | Exception] = queue.SimpleQueue()
+        late = threading.Event()
+        timeout = (self.patience.connect, self.patience.read)
+
+        def ask() -> None:
+            try:
+                answer = requests.get(self.url, stream=True, timeout=timeout, headers=headers)
+                box.put(answer)
+                if late.is_set():
+                    answer.close()
+            except Exception as error:  # handed to the thread that waits
+                box.put(error)
+
+        threading.Thread(target=ask, daemon=True).start()
+        limit = sum(timeout) + self.patience.window
+        try:
+            return box.get(timeout=limit)
+        except queue.Empty:
+            late.set()
+            raise RefusedError(f"too slow: no whole head of an answer in {limit:.0f} s") from None
 
     def _check(self, answer: requests.Response, offset: int) -> tuple[int, int | None]:
         """Where in the file the body begins, and the whole file's size if the answer tells it."""

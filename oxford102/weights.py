@@ -15,6 +15,7 @@ from oxford102.files import write_whole
 from oxford102.mean import mean_proto
 
 WEIGHTS_NAME = "pretrained-weights.caffemodel"  # in the folder of its model
+CONVERTED = ", converted from torchvision's"  # ends the net's name in such caffemodels
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,9 @@ def orders(weights: Sequence[Weights], torchvision: Sequence[str], models: Path,
     found = []
     for row in weights:
         target = models / row.model / WEIGHTS_NAME
+        if _is_converted(target):
+            print(f"{target}: already there{CONVERTED}")
+            continue
         values = ", ".join(f"{value:g}" for value in row.mean_values)
         stand_in = _stand_in(row, models, data) if row.stand_in else ""
         found.append(Order(Want(row.asset, target), f"{target}: its mean_value (BGR): {values}", stand_in))
@@ -57,6 +61,14 @@ def failures(orders: Iterable[Order], outcomes: Mapping[Want, str | ToolError]) 
     errors = [outcome for outcome in outcomes.values() if isinstance(outcome, ToolError)]
     gone = [order for order in orders if isinstance(outcomes[order.want], UnfetchedError)]
     return "\n".join([summary(errors), *(order.otherwise for order in gone if order.otherwise)])
+
+
+def _is_converted(path: Path) -> bool:
+    """Whether `scripts/convert_torchvision.py` has written the file, whose first field is the net's name."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return CONVERTED.encode() in file.read(128)
 
 
 def _stand_in(row: Weights, models: Path, data: Path) -> str:

@@ -43,6 +43,7 @@ def test_help_has_examples(tmp_path: Path) -> None:
         "--unverified",
         "--models",
         "--no-models",
+        "--no-data",
         "--lmdb",
         "--mirror",
         "--offline",
@@ -59,6 +60,7 @@ def test_help_has_examples(tmp_path: Path) -> None:
         (["--models", "AlexNet"], "invalid choice: 'AlexNet'"),
         (["--models", "CaffeNet", "--no-models"], "not allowed with argument"),
         (["--demo", "--source", "x"], "not allowed with argument"),
+        (["--demo", "--no-data"], "not allowed with argument"),
         (["--mirror", "ftp://x"], "'ftp://x' is not a URL: expected http://… or https://…"),
         (["--torchvision", "resnet18"], "invalid choice: 'resnet18'"),
         (["--dta", "x"], "unrecognized arguments: --dta x"),
@@ -94,6 +96,13 @@ def test_offline_names_all_that_is_missing_at_once(tmp_path: Path) -> None:
         *(f"{tmp_path}/data/{name}" for name in ("102flowers.tgz", "imagelabels.mat", "setid.mat")),
         f"{tmp_path}/data/resnet50-11ad3fa6.pth",
     ]
+
+
+def test_weights_alone(tmp_path: Path) -> None:
+    message = error_of(tmp_path, "--no-data", "--offline", "--models", "CaffeNet")
+    assert "CaffeNet/pretrained-weights.caffemodel" in message
+    assert "102flowers.tgz" not in message
+    assert not (tmp_path / "data" / "train.txt").exists()
 
 
 def test_a_source_with_another_archive(tmp_path: Path) -> None:

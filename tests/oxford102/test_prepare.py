@@ -15,7 +15,7 @@ import pytest
 from oxford102.catalog import TORCHVISION, Asset, Convertible, Weights
 from oxford102.download import Ways
 from oxford102.errors import ToolError
-from oxford102.prepare import Job, prepare
+from oxford102.prepare import Job, prepare, prepare_weights
 
 if TYPE_CHECKING:
     from conftest import Flowers, Server
@@ -243,6 +243,22 @@ def test_weights_and_their_mean(flowers: Flowers, data: Path, server: Server, tm
     proto = (data / "imagenet_mean.binaryproto").read_bytes()
     assert len(proto) == 786_446
     np.testing.assert_array_equal(np.frombuffer(proto[-786_432:], "<f4"), mean.astype("<f4").ravel())
+
+
+def test_weights_alone(flowers: Flowers, data: Path, server: Server, tmp_path: Path) -> None:
+    rows = [
+        Weights("One", asset("one.cm", b"one", server.put("/1", b"one")), (1, 2, 3)),
+        Weights("Two", asset("two.cm", b"two", server.url + "/2"), (1, 2, 3)),
+    ]
+    wanted = job(flowers, data, weights=rows, models=tmp_path / "models")
+    with pytest.raises(ToolError, match=r"(?s)1 file is missing:\n  two\.cm .*404 Not Found"):
+        prepare_weights(wanted)
+    server.put("/2", b"two")
+    prepare_weights(wanted)
+    for name, content in (("One", b"one"), ("Two", b"two")):
+        assert (tmp_path / "models" / name / "pretrained-weights.caffemodel").read_bytes() == content
+    assert list(data.iterdir()) == []
+    assert sorted(server.asked) == ["/1", "/2", "/2"]
 
 
 def test_data_are_ready_where_weights_fail(

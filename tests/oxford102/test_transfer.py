@@ -297,6 +297,22 @@ def test_an_endless_drip_is_left_and_kept(server: Server, run: Run) -> None:
     assert server.ranges == [None, f"bytes={len(kept)}-"]
 
 
+def test_a_head_that_drips_is_left(server: Server, run: Run) -> None:
+    over = threading.Event()
+
+    def crumbs(request: BaseHTTPRequestHandler) -> None:
+        request.wfile.write(b"HTTP/1.1 200 OK\r\nX: ")
+        while not over.wait(0.05):
+            request.wfile.write(b"x")
+
+    try:
+        patience = Patience(connect=0.2, read=0.3, window=0.2)
+        assert run.reason(server.file("/f", BODY, crumbs), patience=patience).startswith("too slow: no whole head")
+    finally:
+        over.set()
+    assert not run.part.exists()
+
+
 def test_a_redirect_is_followed(server: Server, run: Run) -> None:
     url = server.put("/old", b"", 302, Location=server.file("/f", BODY))
     assert run.get(url) == BODY

@@ -17,8 +17,10 @@ import pytest
 import torch
 
 import caffe
+from oxford102.catalog import MODELS
 from oxford102.errors import ToolError
 from oxford102.from_torchvision import MEAN, convert
+from oxford102.weights import orders
 
 ROOT = Path(__file__).parents[2]
 
@@ -47,6 +49,16 @@ class Touch:
         return os.open, (str(self.path), os.O_CREAT)
 
 
+def wanted(model: str, models: Path) -> list[Path]:
+    """The weights that bootstrap.py would fetch or verify for a model."""
+    rows = [MODELS[model]] if model in MODELS else []
+    return [
+        order.want.target
+        for order in orders(rows, [], models, models / "data")
+        if order.want.target.parent.name == model
+    ]
+
+
 @pytest.mark.parametrize(
     ("kind", "model", "scores"), [("VGG16", "VGG16", "fc8"), ("ResNet50", "ResNet50-v1.5", "fc1000")]
 )
@@ -60,7 +72,13 @@ def test_scores_are_torchvisions(kind: str, model: str, scores: str, tmp_path: P
     (tmp_path / "net.pth").unlink()
     deploy = str(ROOT / "models" / model / "deploy_imagenet.prototxt")
     net = caffe.Net(deploy, caffe.TEST, weights=str(tmp_path / "net.caffemodel"))
-    (tmp_path / "net.caffemodel").unlink()
+    target = tmp_path / model / "pretrained-weights.caffemodel"
+    target.parent.mkdir()
+    (tmp_path / "net.caffemodel").rename(target)
+    assert wanted(model, tmp_path) == []  # bootstrap.py leaves it as it is
+    target.write_bytes(target.read_bytes()[200:])
+    assert wanted(model, tmp_path) == ([] if model == "ResNet50-v1.5" else [target])
+    target.unlink()
     mean = np.array([float(value) for value in MEAN.split(",")], np.float32)
     net.blobs["data"].reshape(1, 3, 224, 224)
     net.blobs["data"].data[0] = (picture[:, :, ::-1] - mean).transpose(2, 0, 1)
