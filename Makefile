@@ -28,6 +28,7 @@ test: $(READY) ## run the tests, on all cores
 
 bench: $(READY) ## measure speed and memory beside a peer, as ratios
 	@$(BIN)/python bench/weights.py
+	@$(BIN)/python bench/frozen.py
 
 lint: $(READY) ## ruff and mypy
 	@$(BIN)/ruff check .

@@ -10,23 +10,21 @@ turn, several times; printed are the ratios of the medians.
 from __future__ import annotations
 
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 os.environ.setdefault("GLOG_minloglevel", "2")
 
+from timing import alternate
+
 import caffe
 from caffe import layers as L
 from caffe.proto import caffe_pb2
 
-REPEATS = 5
 BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 
 
@@ -71,17 +69,6 @@ def write_v1(net: caffe.Net, path: Path) -> None:
                 values = rng.standard_normal(blob.count, dtype=np.float32) * np.float32(0.01)
                 head += _field(6, sizes.SerializeToString() + _field(5, values.tobytes()))
             file.write(_field(2, head))
-
-
-def alternate(ours: Callable[[], object], peer: Callable[[], object]) -> float:
-    """Ratio of the medians of both, run in turn."""
-    seconds: tuple[list[float], list[float]] = ([], [])
-    for _ in range(REPEATS):
-        for times, run in zip(seconds, (ours, peer), strict=True):
-            start = time.perf_counter()
-            run()
-            times.append(time.perf_counter() - start)
-    return statistics.median(seconds[0]) / statistics.median(seconds[1])
 
 
 def read_and_copy(path: Path) -> np.ndarray:

@@ -1,0 +1,26 @@
+"""Times side by side: runs that take turns, and the ratio of their medians."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+
+Run = Callable[[], object]
+
+
+def medians(runs: Sequence[Run], repeats: int = 5) -> list[float]:
+    """Median seconds of each run, all run in turn ``repeats`` times, so that a busy hour strikes all alike."""
+    seconds: list[list[float]] = [[] for _ in runs]
+    for _ in range(repeats):
+        for times, run in zip(seconds, runs, strict=True):
+            start = time.perf_counter()
+            run()
+            times.append(time.perf_counter() - start)
+    return [statistics.median(times) for times in seconds]
+
+
+def alternate(ours: Run, peer: Run, repeats: int = 5) -> float:
+    """Ratio of the medians of both, run in turn."""
+    first, second = medians((ours, peer), repeats)
+    return first / second
