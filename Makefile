@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench lint format proto clean
+.PHONY: help setup demo reproduce test bench lint format proto clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
 
 setup: $(READY) ## make .venv with the pinned requirements and the commands
 
@@ -23,12 +23,17 @@ $(READY): requirements.txt pyproject.toml
 demo: $(READY) ## the whole main job on a small set of drawn flowers, in under four minutes
 	@$(BIN)/python scripts/demo.py
 
+reproduce: $(READY) ## from nothing to the test accuracy of MODEL= (GPU= or the CPU); a row in results/results.csv
+	@test -n "$(MODEL)" || { echo "Which model? For example: make reproduce MODEL=CaffeNet GPU=0" >&2; exit 2; }
+	@$(BIN)/python scripts/reproduce.py "$(MODEL)" $(if $(GPU),--gpu "$(GPU)") $(ARGS)
+
 test: $(READY) ## run the tests, on all cores
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto $(ARGS)
 
 bench: $(READY) ## measure speed and memory beside a peer, as ratios
 	@$(BIN)/python bench/weights.py
 	@$(BIN)/python bench/frozen.py
+	@$(BIN)/python bench/training.py
 
 lint: $(READY) ## ruff and mypy
 	@$(BIN)/ruff check .

@@ -23,6 +23,13 @@ def above_zero(text: str) -> float:
     return value
 
 
+def count(text: str) -> int:
+    """A whole number above 0 and below 100 million."""
+    if not text.isdecimal() or not 0 < int(text) < 10**8:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number above 0 and below 100 million")
+    return int(text)
+
+
 def web_address(text: str) -> str:
     """A URL that starts with http:// or https://."""
     if not text.startswith(("http://", "https://")):

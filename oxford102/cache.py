@@ -77,8 +77,8 @@ class Need:
     size: int
 
 
-def check_room(needs: Iterable[Need]) -> None:
-    """Raise ToolError where a filesystem has less room than is needed on it."""
+def check_room(needs: Iterable[Need], cure: str = "choose other disks with --data and OXFORD102_CACHE") -> None:
+    """Raise ToolError where a filesystem has less room than is needed on it; `cure` is what helps beside more room."""
     disks: dict[int, list[Need]] = {}
     for need in needs:
         disks.setdefault(_existing(need.folder).stat().st_dev, []).append(need)
@@ -88,8 +88,7 @@ def check_room(needs: Iterable[Need]) -> None:
         if total > free:
             parts = ", ".join(f"{need.what} {_megabytes(need.size)}" for need in wanted if need.size >= 500_000)
             raise ToolError(
-                f"{folder}: {_megabytes(free)} are free, {_megabytes(total)} are needed ({parts}); "
-                "make room, or choose other disks with --data and OXFORD102_CACHE"
+                f"{folder}: {_megabytes(free)} are free, {_megabytes(total)} are needed ({parts}); make room, or {cure}"
             )
 
 

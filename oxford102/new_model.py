@@ -19,6 +19,7 @@ from oxford102.catalog import DEMO, OXFORD102
 from oxford102.errors import ToolError
 from oxford102.files import part_of, write_whole
 from oxford102.lists import SPLITS, read_list, read_names
+from oxford102.new_size import set_size
 from oxford102.prototxt import net_text
 from oxford102.reschedule import Passes, new_iterations, reschedule, solver_text
 from oxford102.retarget import (
@@ -60,7 +61,8 @@ class Job:
     """Which model to make for which data, and where.
 
     `classes` is checked against the data's labels.txt, and needed where there is none. `epochs` is how often
-    training sees each picture; None carries the source's over.
+    training sees each picture, `iterations` how long it is; without both, the source's epochs are carried over.
+    `resize` and `crop` are the sides of pictures and crops in pixels; None leaves the source's.
     """
 
     source: Path
@@ -69,6 +71,9 @@ class Job:
     classes: int | None = None
     epochs: float | None = None
     force: bool = False
+    iterations: int | None = None
+    resize: int | None = None
+    crop: int | None = None
 
 
 @dataclass(frozen=True)
@@ -167,10 +172,11 @@ class Maker:
         batch = data_param(data_layer(net, net_path, caffe_pb2.TRAIN)).batch_size * command.gpus * solver.iter_size
         if batch < 1 or solver.max_iter < 1:
             raise ToolError(f"{path}: expected max_iter, and batch_size in {solver.net}, above 0")
-        old = Passes(0 if self.job.epochs else _pictures(net, net_path), batch, solver.max_iter)
+        given = self.job.iterations or self.job.epochs
+        old = Passes(0 if given else _pictures(net, net_path), batch, solver.max_iter)
         train, valid = self.target.sizes["train"], self.target.sizes["valid"]
         solver.snapshot_prefix = f"snapshots/{Path(solver.snapshot_prefix).name or self.target.word}"
-        reschedule(solver, new_iterations(old, train, self.job.epochs))
+        reschedule(solver, self.job.iterations or new_iterations(old, train, self.job.epochs))
         new = Passes(train, batch, solver.max_iter)
         told = f"caffe train -solver {path.name}"
         if command.weights:
@@ -205,16 +211,15 @@ class Maker:
     def predict(self, path: Path, last: str) -> str:
         """The command that names a picture, with the mean and the sizes of the net that is trained, at `path`."""
         layer = data_layer(read_message(path, caffe_pb2.NetParameter()), path, caffe_pb2.TEST)
-        transform, side = layer.transform_param, layer.image_data_param.new_height
+        transform, side = layer.transform_param, self.job.resize or layer.image_data_param.new_height
+        crop = self.job.crop or transform.crop_size
         mean = ",".join(f"{value:g}" for value in transform.mean_value) or "0"
         if transform.mean_file:
             mean = self.move(path.parent / transform.mean_file)
         resize = f" --resize {side}" if side not in (0, 256) else ""
         names = self.target.data / "labels.txt"
         labels = f" --labels {self.move(names)}" if names.is_file() else ""
-        return (
-            f"python {self.move(PREDICT)} PICTURE deploy.prototxt {last} {mean} {transform.crop_size}{resize}{labels}"
-        )
+        return f"python {self.move(PREDICT)} PICTURE deploy.prototxt {last} {mean} {crop}{resize}{labels}"
 
     def readme(self, commands: Iterable[str]) -> str:
         """The folder's README.md."""
@@ -238,6 +243,7 @@ class Maker:
         notes = layer_notes(path, net)
         renamed = new_heads(net, path, self.target)
         self.renamed |= renamed
+        set_size(net, path, self.job.resize, self.job.crop)
         if splits:
             point_at(net, path, self.target, splits, self.move)
         net.name = self.job.output.name

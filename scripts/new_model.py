@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from oxford102.arguments import above_zero
+from oxford102.arguments import above_zero, count
 from oxford102.errors import exit_status
 
 MODELS = Path(__file__).resolve().parents[1] / "models"
@@ -21,6 +21,7 @@ validation picture is seen once. Weights are not copied: the commands in the new
 examples:
   python scripts/new_model.py CaffeNet --data data/mine -o models/Flowers17-CaffeNet
   python scripts/new_model.py CaffeNet --classes 17 --data data/mine -o models/Flowers17-CaffeNet --epochs 100
+  python scripts/new_model.py SqueezeNet --data data/mine -o models/Small --resize 144 --crop 127 --iterations 900
 
 Then: cd models/Flowers17-CaffeNet, and the commands of its README.md
 """
@@ -34,18 +35,25 @@ def parse_arguments() -> argparse.Namespace:
     cli.add_argument("--data", type=Path, required=True, metavar="DATA", help="the data folder")
     cli.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="the folder to write")
     cli.add_argument("--classes", type=int, metavar="N", help="how many (what labels.txt has)")
-    cli.add_argument("--epochs", type=above_zero, metavar="N", help="how often training sees each picture")
+    length = cli.add_mutually_exclusive_group()
+    length.add_argument("--epochs", type=above_zero, metavar="N", help="how often training sees each picture")
+    length.add_argument("--iterations", type=count, metavar="N", help="how many iterations training takes")
+    cli.add_argument("--resize", type=count, metavar="SIDE", help="pixels that pictures are squeezed to (MODEL's)")
+    cli.add_argument("--crop", type=count, metavar="SIDE", help="pixels of the crops, the net's input (MODEL's)")
     cli.add_argument("--force", action="store_true", help="replace the files of OUT; snapshots stay")
     return cli.parse_args()
 
 
 def work(args: argparse.Namespace) -> None:
     """Find the model and make the folder."""
-    from oxford102.new_model import Job, new_model  # here, so that --help does not wait for the runtime
+    import caffe  # here, so that --help does not wait for the runtime
+    from oxford102.new_model import Job, new_model
 
+    caffe.init_log(2)  # nets are only made to see whether the crop fits
     ours, theirs = MODELS / args.model, Path(args.model)
     source = theirs if theirs.is_dir() and not ours.is_dir() else ours
-    new_model(Job(source, args.data, args.output, args.classes, args.epochs, args.force))
+    flags = {name: value for name, value in vars(args).items() if name != "model"}
+    new_model(Job(source, **flags))
 
 
 if __name__ == "__main__":

@@ -85,6 +85,8 @@ class Net:
         self.param = insert_splits(self.param)
         self.name = self.param.name
         self.device = device
+        if device.type == "cpu":
+            devices.keep_pages()
         self.records = True
         self.debug_info: bool = param.debug_info
         self._wiring: Wiring = wire(self.param, device)

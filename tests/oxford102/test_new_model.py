@@ -196,3 +196,43 @@ def test_a_source_whose_epochs_are_unknown(job: Job) -> None:
         new_model(replace(job, source=source))
     new_model(replace(job, source=source, epochs=10))
     assert solver(job.output / "solver.prototxt").max_iter == 12
+
+
+def test_another_size_and_length(job: Job) -> None:
+    job = replace(job, source=MODELS / "SqueezeNet", resize=144, crop=127, iterations=900)
+    new_model(job)
+    made, old = solver(job.output / "solver.prototxt"), solver(job.source / "solver.prototxt")
+    assert made.max_iter == 900
+    assert made.stepsize / 900 == pytest.approx(old.stepsize / old.max_iter, rel=0.05)
+    assert 0 < made.test_interval < old.test_interval
+    assert 0 < made.snapshot < old.snapshot
+    layers = [*message(job.output / "train_val.prototxt").layer[:2], message(job.output / "test.prototxt").layer[0]]
+    for layer in layers:
+        assert (layer.image_data_param.new_height, layer.image_data_param.new_width) == (144, 144)
+        assert layer.transform_param.crop_size == 127
+    deploy = caffe.Net(str(job.output / "deploy.prototxt"), caffe.TEST)
+    assert deploy.blobs["data"].data.shape == (10, 3, 127, 127)
+    assert deploy.blobs["prob"].data.shape == (10, 3, 1, 1)
+    assert " 104,117,123 127 --resize 144" in (job.output / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("folder", "changes", "message"),
+    [
+        ("CaffeNet", {"resize": 144, "crop": 127}, "layer 'fc6' has weights for the net's own crop 227 only, not for"),
+        ("VGG16", {"crop": 160}, "layer 'fc6' has weights for the net's own crop 224 only, not for 160; leave"),
+        ("CaffeNet", {"resize": 240}, r"mean_file \S*imagenet_mean.binaryproto has its own size; leave --resize out"),
+        ("ResNet50", {"resize": 240}, "'data' reads a database, whose pictures have their size; leave --resize out"),
+        ("SqueezeNet", {"crop": 300}, "crops of 300 do not fit into pictures of 256 pixels"),
+        ("SqueezeNet", {"resize": 20, "crop": 15}, "does not take pictures of 15 x 15: Layer 'pool8'"),
+    ],
+)
+def test_sizes_that_do_not_fit(job: Job, folder: str, changes: dict[str, int], message: str) -> None:
+    with pytest.raises(ToolError, match=message):
+        new_model(replace(job, source=MODELS / folder, **changes))
+    assert not job.output.exists()
+
+
+def test_a_database_may_be_cropped_where_the_net_pools_over_all(job: Job) -> None:
+    new_model(replace(job, source=MODELS / "ResNet50", crop=160))
+    assert message(job.output / "train_val.prototxt").layer[0].transform_param.crop_size == 160

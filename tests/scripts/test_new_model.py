@@ -23,4 +23,6 @@ def test_usage_and_help(run: Run) -> None:
     assert run("new_model.py", "Demo", "-o", "new").returncode == 2
     for epochs in ("0", "-1", "nan", "many"):
         assert run("new_model.py", "Demo", "--data", "data", "-o", "new", "--epochs", epochs).returncode == 2
+    for flags in (["--iterations", "0"], ["--crop", "1.5"], ["--resize", "x"], ["--epochs", "2", "--iterations", "3"]):
+        assert run("new_model.py", "Demo", "--data", "data", "-o", "new", *flags).returncode == 2
     assert "-o models/Flowers17-CaffeNet" in run("new_model.py", "--help").stdout

@@ -57,10 +57,13 @@ def resize(picture: np.ndarray, height: int, width: int, interpolation: int = cv
     return resized.reshape(height, width, picture.shape[2])  # OpenCV drops the axis of a single channel
 
 
-def datum_pixels(datum: Datum, name: str, force_color: bool = False, force_gray: bool = False) -> np.ndarray:
+def datum_pixels(
+    datum: Datum, name: str, force_color: bool = False, force_gray: bool = False, floats: np.ndarray | None = None
+) -> np.ndarray:
     """Give the pixels of a Datum as [c, h, w]: uint8, or float32 where it holds ``float_data``.
 
-    An encoded Datum is decoded with the channels it has, or as ``force_color`` or ``force_gray`` says.
+    An encoded Datum is decoded with the channels it has, or as ``force_color`` or ``force_gray`` says. ``floats``
+    are its ``float_data`` where they were taken out of it before it was parsed, which is much faster.
 
     Raises:
         DataError: the record ``name`` is neither a picture nor as long as its shape says.
@@ -80,7 +83,7 @@ def datum_pixels(datum: Datum, name: str, force_color: bool = False, force_gray:
     shape = (datum.channels, datum.height, datum.width)
     values: np.ndarray = np.frombuffer(datum.data, np.uint8)
     if not datum.data:
-        values = np.array(datum.float_data, np.float32)
+        values = np.array(datum.float_data, np.float32) if floats is None else floats
     if values.size != np.prod(shape) or values.size == 0:
         raise DataError(
             f"{name}: Incorrect data field size {values.size}; a Datum of {shape[0]} channels, height {shape[1]}, "

@@ -22,6 +22,7 @@ from caffe.data.databases import open_database
 from caffe.data.decode import datum_pixels, read_image
 from caffe.errors import DataError
 from caffe.proto.caffe_pb2 import DataParameter, Datum, ImageDataParameter
+from caffe.proto.wire import take_floats
 
 Token = TypeVar("Token")
 
@@ -228,10 +229,11 @@ class Database:
         """Parse the record, and decode it where it is encoded."""
         key = token[0].decode(errors="backslashreplace")
         name = f"{self._source}, record {key}"
-        datum = parse_datum(token[1], name)
+        value, floats = take_floats(token[1], Datum.FLOAT_DATA_FIELD_NUMBER)
+        datum = parse_datum(value, name)
         pixels = self._pictures.get(token[0]) if datum.encoded else None
         if pixels is None:
-            pixels = datum_pixels(datum, name, **self._force)
+            pixels = datum_pixels(datum, name, floats=floats, **self._force)
             if datum.encoded:
                 pixels = self._pictures.put(token[0], pixels)
         return Record(key, pixels, datum.label)

@@ -152,6 +152,27 @@ def read_blob(content: Buffer, start: int, end: int) -> BlobData:
     return BlobData(shape, data.reshape(shape), diff.reshape(shape) if diff.size else None)
 
 
+def take_floats(content: bytes, number: int) -> tuple[bytes, np.ndarray | None]:
+    """Return a message without its field `number`, and the field's float32 numbers where they are packed in one piece.
+
+    Else return `content` as it is, and None: protobuf reads it, or says what is wrong with it.
+    """
+    found: Field | None = None
+    try:
+        for field in _fields(content, 0, len(content)):
+            if field.number != number:
+                continue
+            if found or field.wire != LENGTH or (field.end - field.begin) % 4:
+                return content, None
+            found = field
+    except ValueError:
+        return content, None
+    if not found:
+        return content, None
+    floats = np.frombuffer(content, "<f4", (found.end - found.begin) // 4, found.begin)
+    return content[: found.start] + content[found.end :], floats
+
+
 def _fields(content: Buffer, start: int, end: int) -> Iterator[Field]:
     while start < end:
         field = _field(content, start, end)
