@@ -1,10 +1,11 @@
-"""Times side by side: runs that take turns, and the ratio of their medians."""
+"""Times side by side: runs that take turns, and the ratio of their medians; the memory of a process."""
 
 from __future__ import annotations
 
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 Run = Callable[[], object]
 
@@ -24,3 +25,9 @@ def alternate(ours: Run, peer: Run, repeats: int = 5) -> float:
     """Ratio of the medians of both, run in turn."""
     first, second = medians((ours, peer), repeats)
     return first / second
+
+
+def peak() -> float:
+    """Most memory that this process ever had, in bytes."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(float(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))

@@ -10,7 +10,6 @@ import argparse
 import csv
 import io
 import json
-import os
 import sys
 import webbrowser
 from collections.abc import Sequence
@@ -26,6 +25,7 @@ from tqdm import tqdm
 from oxford102.errors import ToolError
 from oxford102.files import write_whole
 from oxford102.plots import SUFFIXES, draw_prediction, save_figure
+from oxford102.runtime import check_weights, load_caffe, use_device
 
 PICTURES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 LABELS = (Path("data/labels.txt"), Path(__file__).resolve().parent.parent / "data" / "labels.txt")
@@ -112,7 +112,7 @@ def open_net(deploy: Path, model: Path, size: int, resize: int = 256, gpu: int |
             raise ToolError(f"{path}: no such file")
     caffe = load_caffe()
     try:
-        caffe.set_mode_cpu() if gpu is None else _use_gpu(caffe, gpu)
+        use_device(gpu)
         net = caffe.Classifier(str(deploy), str(model), raw_scale=255, channel_swap=(2, 1, 0))
     except IndexError as error:
         raise ToolError(f"{deploy}: the net has no input; give the deploy prototxt, not the one of training") from error
@@ -126,28 +126,6 @@ def open_net(deploy: Path, model: Path, size: int, resize: int = 256, gpu: int |
     check_weights(net, deploy, model)
     net.image_dims = np.array((resize, resize))
     return net
-
-
-def check_weights(net: Any, deploy: Path, model: Path) -> None:
-    """Raise ToolError where a layer of `deploy` got no weights from `model`: all of its numbers are 0."""
-    for layer, blobs in net.params.items():
-        if not any(np.any(blob.data) for blob in blobs):
-            raise ToolError(f"{model} has no weights for layer '{layer}' of {deploy}; give the weights trained with it")
-
-
-def load_caffe() -> Any:
-    """The pycaffe that is installed, without the log of the nets that it builds."""
-    os.environ.setdefault("GLOG_minloglevel", "2")
-    try:
-        import caffe  # here, so that asking for --help does not load the runtime
-    except ImportError as error:
-        raise ToolError(f"Caffe's Python package does not load ({error}); run make, or set PYTHONPATH to it") from error
-    return caffe
-
-
-def _use_gpu(caffe: Any, gpu: int) -> None:
-    caffe.set_device(gpu)
-    caffe.set_mode_gpu()
 
 
 def set_mean(net: Any, mean: str, size: int) -> None:

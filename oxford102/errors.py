@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 
@@ -12,6 +13,8 @@ class ToolError(RuntimeError):
 
 def exit_status(command: str, work: Callable[[], None]) -> int:
     """Run a command's `work`: 0 when it ends well, 1 after an error (told in one message), 130 on Ctrl-C."""
+    # before PyTorch is loaded, as the caffe command does: threads that wait must not spin on another process's core
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         work()
     except ToolError as error:
@@ -19,6 +22,7 @@ def exit_status(command: str, work: Callable[[], None]) -> int:
     except OSError as error:
         message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
     except KeyboardInterrupt:
+        sys.unraisablehook = lambda _: None  # objects that were half made complain when they are let go
         print(f"\n{command}: stopped; run it again to go on", file=sys.stderr)
         return 130
     else:

@@ -23,13 +23,14 @@ from caffe.proto import caffe_pb2
 from oxford102.cache import Need, check_room
 from oxford102.errors import ToolError
 from oxford102.feature_net import Cut, find_cut, input_net, small_net
-from oxford102.feature_pictures import Reader, Variant, build, use_device
+from oxford102.feature_pictures import Reader, Variant
 from oxford102.feature_store import Row, disk_size, hdf5_writer, lmdb_writer
 from oxford102.files import part_of, write_whole
 from oxford102.new_model import read_command
 from oxford102.prototxt import net_text
 from oxford102.reschedule import solver_text
 from oxford102.retarget import data_layer, layer_notes, path_from, read_message
+from oxford102.runtime import build_net, check_weights, use_device
 
 SPLITS = {caffe_pb2.TRAIN: "train", caffe_pb2.TEST: "valid"}
 
@@ -159,12 +160,10 @@ class Maker:
     def _frozen(self) -> tuple[Any, Cut]:
         """The net with its weights, and where it is cut."""
         shape = (self.readers[1].batch, *self.readers[1].shape)
-        net = build(input_net(self.message, shape, shape[:1], caffe_pb2.TEST, self.path))
+        net = build_net(input_net(self.message, shape, shape[:1], caffe_pb2.TEST, self.path))
         cut = find_cut(self.message, self.path, {name: len(blobs) for name, blobs in net.params.items()}, self.job.upto)
         net.copy_from(str(self.weights))
-        for name in cut.below:
-            if name in net.params and not any(np.any(blob.data) for blob in net.params[name]):
-                raise ToolError(f"{self.weights} has no weights for layer '{name}' of {self.path}; give others")
+        check_weights(net, self.path, self.weights, cut.below)
         return net, cut
 
     def make(self, part: Path) -> None:

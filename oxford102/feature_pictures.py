@@ -2,42 +2,23 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import lmdb
 import numpy as np
-from google.protobuf import text_format
 from numpy.typing import NDArray
 
 from caffe.proto import caffe_pb2
-from oxford102.classify import load_caffe
 from oxford102.errors import ToolError
 from oxford102.lists import read_list
 from oxford102.retarget import data_param
+from oxford102.runtime import build_net
 
 PICTURES = 8  # prepared at a time, where they are of one size
 Variant = tuple[int, int, bool]
 """A crop: 0, 1 or 2 for top, middle or bottom; the same for left to right; whether it is mirrored."""
-
-
-def use_device(gpu: int | None) -> None:
-    """Compute on the CPU, or on the GPU of this number."""
-    caffe = load_caffe()
-    if gpu is None:
-        return caffe.set_mode_cpu()
-    caffe.set_device(gpu)
-    caffe.set_mode_gpu()
-
-
-def build(message: Any) -> Any:
-    """The caffe.Net of a message, for testing."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "net.prototxt"
-        path.write_text(text_format.MessageToString(message), "utf-8")
-        return load_caffe().Net(str(path), caffe_pb2.TEST)
 
 
 class Reader:
@@ -58,7 +39,7 @@ class Reader:
         param: Any = data_param(whole)
         param.rand_skip, param.source = 0, str(folder.absolute() / param.source)
         self.count = _aim(whole, param, folder)
-        self._net = build(caffe_pb2.NetParameter(name="pictures", layer=[whole]))
+        self._net = build_net(caffe_pb2.NetParameter(name="pictures", layer=[whole]))
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ first convolution's input channels are reversed and divided by 255 std; all else
 from __future__ import annotations
 
 import pickle
-import tempfile
+import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from oxford102.classify import load_caffe
 from oxford102.errors import ToolError
 from oxford102.files import check_folder
-from oxford102.retarget import read_message
+from oxford102.runtime import build_net
 from oxford102.weights import CONVERTED
 
 if TYPE_CHECKING:
@@ -101,13 +100,8 @@ def convert(source: Path, output: Path) -> None:
     deploy = MODELS / network.model / "deploy_imagenet.prototxt"
     if not deploy.is_file():
         raise ToolError(f"{deploy}: no such file; it comes with the repository, run the script there")
-    caffe = load_caffe()
-    message = read_message(deploy, caffe.proto.caffe_pb2.NetParameter())
-    message.name += CONVERTED  # stands in the caffemodel too
-    with tempfile.TemporaryDirectory() as folder:
-        named = Path(folder, deploy.name)
-        named.write_text(str(message), "utf-8")
-        net = caffe.Net(str(named), caffe.TEST)
+    # the net's name stands in the caffemodel too
+    net = build_net(re.sub('^name: "[^"]*', rf"\g<0>{CONVERTED}", deploy.read_text("utf-8"), flags=re.MULTILINE))
     fill(net, network, source, state)
     try:
         net.save(str(output))

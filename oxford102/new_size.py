@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from caffe.proto import caffe_pb2
-from oxford102.classify import load_caffe
 from oxford102.errors import ToolError
+from oxford102.feature_net import input_net
 from oxford102.retarget import data_param, heads
+from oxford102.runtime import build_net
 
 
 def set_size(net: Any, path: Path, resize: int | None, crop: int | None) -> None:
@@ -71,22 +71,10 @@ def _side(net: Any) -> int:
 
 def _weights(net: Any, path: Path) -> dict[str, list[tuple[int, ...]]]:
     """{layer: shapes of its weights} of a net in the phase TEST."""
-    probe, side = caffe_pb2.NetParameter(), _side(net)
-    probe.CopyFrom(net)
-    for layer in probe.layer:
-        layer.inner_product_param.ClearField("weight_filler")  # zeros take no time
-        if layer.type in ("ImageData", "Data"):
-            layer.type = "Input"
-            for shape in [(1, 3, side, side), (1,)][: len(layer.top)]:
-                layer.input_param.shape.add(dim=shape)
-    caffe = load_caffe()
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, path.name)
-        file.write_text(str(probe), "utf-8")
-        try:
-            made = caffe.Net(str(file), caffe.TEST)
-        except RuntimeError as error:
-            raise ToolError(
-                f"{path} does not take pictures of {side} x {side}: {' '.join(str(error).split())}"
-            ) from error
+    side = _side(net)
+    probe = input_net(net, (1, 3, side, side), (1,), caffe_pb2.TEST, path)
+    try:
+        made = build_net(probe)
+    except RuntimeError as error:
+        raise ToolError(f"{path} does not take pictures of {side} x {side}: {' '.join(str(error).split())}") from error
     return {name: [tuple(blob.shape) for blob in blobs] for name, blobs in made.params.items()}

@@ -70,6 +70,8 @@ def prepare(job: Job) -> None:
 
 def prepare_weights(job: Job) -> None:
     """Bring the weights alone; raises ToolError that names all that cannot be fetched."""
+    if job.lmdb:
+        raise ToolError("--lmdb is made of the data: leave out --no-data")
     _make_folder(job.data)
     extras = orders(job.weights, job.torchvision, job.models, job.data)
     wants = [order.want for order in extras]

@@ -27,6 +27,7 @@ from google.protobuf import text_format
 
 from caffe.proto import caffe_pb2
 from oxford102.catalog import MODELS
+from oxford102.databases import find_tool
 from oxford102.errors import ToolError
 from oxford102.files import write_whole
 from oxford102.lists import read_list
@@ -144,8 +145,9 @@ class Model:
         for made in (logs, final.parent):
             made.mkdir(exist_ok=True)
         start = ["-weights", os.path.relpath(self.weights, self.folder)] if self.weights else []
+        words = ["-solver", self.solver_path.name, *start, *self.gpu, "-resume"]
         log = ["-log_dir", "logs", *LOGGED, "-alsologtostderr=false"]
-        run([caffe(), "train", "-solver", self.solver_path.name, *start, *self.gpu, "-resume", *log], self.folder)
+        run([find_tool("caffe"), "train", *words, *log], self.folder)
         if not final.exists():
             raise ToolError(f"training ended without {final}; do snapshots of a longer run lie there? Move them away")
         return True
@@ -163,7 +165,7 @@ class Model:
         weights = os.path.relpath(self.final(), self.folder)
         words = ["-model", once.name, "-weights", weights, "-iterations", str(pictures // size), *self.gpu, *LOGGED]
         try:
-            text = run([caffe(), "test", *words], self.folder, quiet=True)
+            text = run([find_tool("caffe"), "test", *words], self.folder, quiet=True)
         finally:
             if once != path:
                 once.unlink()
@@ -236,14 +238,6 @@ def run(command: Sequence[str], folder: Path, quiet: bool = False) -> str:
     return text
 
 
-def caffe() -> str:
-    """The caffe command that was installed with this Python."""
-    path = Path(sys.executable).with_name("caffe")
-    if not path.exists():
-        raise ToolError(f"{path} does not exist; `make setup` installs it")
-    return str(path)
-
-
 def _inside(folder: Path, name: str | Path) -> Path:
     """A path as it is meant in `folder`, without ..; links stay."""
     return Path(os.path.normpath(folder / name))
@@ -271,7 +265,7 @@ def _device(gpu: str, log: str, folder: Path) -> str:
     """The name of the GPU in a log, else that of the CPU and its threads."""
     if found := re.search(r"\] GPU \d+: (.*)", log):
         return found[1]
-    told = subprocess.run([caffe(), "device_query"], cwd=folder, capture_output=True, text=True).stdout
+    told = subprocess.run([find_tool("caffe"), "device_query"], cwd=folder, capture_output=True, text=True).stdout
     processor, threads = (re.search(pattern, told) for pattern in (r"CPU: +(.*)", r"Threads: (\d+)"))
     return f"{processor[1]}, {threads[1]} threads" if processor and threads and not gpu else ""
 

@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from oxford102.classify import check_weights, load_caffe, load_picture, mean_picture
+from oxford102.classify import load_picture, mean_picture
 from oxford102.errors import ToolError
 from oxford102.files import check_folder, write_whole
+from oxford102.runtime import check_weights, load_caffe
 
 ROOT = Path(__file__).resolve().parent.parent
 MODEL = ROOT / "models" / "bvlc_reference_caffenet"

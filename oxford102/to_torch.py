@@ -9,9 +9,9 @@ import numpy as np
 from google.protobuf import text_format
 from numpy.typing import NDArray
 
-from oxford102.classify import check_weights, load_caffe
 from oxford102.errors import ToolError
 from oxford102.files import check_folder, write_whole
+from oxford102.runtime import check_weights, load_caffe
 
 NAMES = {
     "Bias": ("bias",),

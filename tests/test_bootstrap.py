@@ -103,6 +103,7 @@ def test_weights_alone(tmp_path: Path) -> None:
     assert "CaffeNet/pretrained-weights.caffemodel" in message
     assert "102flowers.tgz" not in message
     assert not (tmp_path / "data" / "train.txt").exists()
+    assert error_of(tmp_path, "--no-data", "--lmdb") == "--lmdb is made of the data: leave out --no-data"
 
 
 def test_a_source_with_another_archive(tmp_path: Path) -> None:

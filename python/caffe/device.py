@@ -7,6 +7,7 @@ Caffe keeps the mode in a global; so does this module, and it is the only place 
 from __future__ import annotations
 
 import ctypes
+import sys
 from functools import cache
 
 import torch
@@ -58,8 +59,7 @@ def keep_pages() -> None:
     blobs anew: a third of SqueezeNet's time on a CPU.
     """
     trim_threshold, mmap_max = -1, -4  # mallopt(3)
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "gnu_get_libc_version"):
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "gnu_get_libc_version"):
         libc.mallopt(mmap_max, 0)
         libc.mallopt(trim_threshold, 2**31 - 1)
 

@@ -154,7 +154,7 @@ def test_data_are_those_of_the_model(model: str) -> None:
 def test_batches_meet_each_picture_once(model: str) -> None:
     solver, valid = solver_of(model), net_of(model, "train_val").layer[1]
     assert solver.test_iter[0] * data_of(valid).batch_size == 1020
-    (iterations,) = set(re.findall(r"-iterations (\d+)", (MODELS / model / "README.md").read_text()))
+    (iterations,) = set(re.findall(r" -iterations (\d+)", (MODELS / model / "README.md").read_text()))
     assert int(iterations) * data_of(net_of(model, "test").layer[0]).batch_size == 6149
 
 

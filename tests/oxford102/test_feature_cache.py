@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -195,7 +197,8 @@ def test_without_chance_it_trains_as_the_model_itself(job: Job, monkeypatch: pyt
     assert cached[-1] < 0.9 * cached[0]
     assert set(small.net.params) == {"fc"}
     (command,) = re.findall(r'python -c "(.*?)"', (job.output / "README.md").read_text(), re.DOTALL)
-    exec(re.sub(r"^ {4}", "", command, flags=re.MULTILINE))
+    code = re.sub(r"^ {4}", "", command, flags=re.MULTILINE)
+    subprocess.run([sys.executable, "-c", code], cwd=job.output, check=True)
     monkeypatch.chdir(job.model)
     whole = job.output / "snapshots" / "tiny_whole.caffemodel"
     full, before = (caffe.Net("train_val.prototxt", caffe.TEST, weights=str(path)) for path in (whole, weights))

@@ -1,0 +1,50 @@
+"""The pycaffe that is installed: loaded when it is needed, on the device that is asked for, and nets made with it."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from oxford102.errors import ToolError
+
+
+def load_caffe() -> Any:
+    """The pycaffe that is installed, without the log of the nets that it builds."""
+    os.environ.setdefault("GLOG_minloglevel", "2")
+    try:
+        import caffe  # here, so that asking for --help does not load the runtime
+    except ImportError as error:
+        raise ToolError(f"Caffe's Python package does not load ({error}); run make, or set PYTHONPATH to it") from error
+    return caffe
+
+
+def use_device(gpu: int | None) -> None:
+    """Make nets on the CPU from here on, or on the GPU of this number."""
+    caffe = load_caffe()
+    if gpu is None:
+        return caffe.set_mode_cpu()
+    caffe.set_device(gpu)
+    caffe.set_mode_gpu()
+
+
+def build_net(message: object) -> Any:
+    """The caffe.Net of a NetParameter, or of its text, in the phase TEST."""
+    caffe = load_caffe()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "net.prototxt")
+        path.write_text(str(message), "utf-8")
+        return caffe.Net(str(path), caffe.TEST)
+
+
+def check_weights(net: Any, prototxt: Path, weights: Path, layers: Iterable[str] | None = None) -> None:
+    """Raise ToolError where one of the layers (all, unless told) got no weights: all of its numbers are 0."""
+    for name in net.params if layers is None else net.params.keys() & set(layers):
+        if not any(np.any(blob.data) for blob in net.params[name]):
+            raise ToolError(
+                f"{weights} has no weights for layer '{name}' of {prototxt}; give the weights trained with it"
+            )
