@@ -36,6 +36,7 @@ def solver(model: str, batch: int, folder: Path) -> caffe.SGDSolver:
     net.write_text(str(training_net(model, batch)))
     file.write_text(f'net: "{net}" base_lr: 1e-6 lr_policy: "fixed" momentum: 0.9 weight_decay: 0.0005 max_iter: 1000')
     made = caffe.SGDSolver(str(file))
+    made.keeps_blobs = False  # as caffe train
     rng = np.random.default_rng(0)
     pictures, labels = (made.net.blobs[name].data for name in ("data", "label"))
     pictures[...] = rng.integers(-120, 120, pictures.shape)

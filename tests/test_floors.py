@@ -26,6 +26,7 @@ FLOORS = {
     "fillers": 2,
     "layers": 3,
     "wiring": 4,
+    "chains": 4,
     "weights": 4,
     "batches": 4,
     "debug": 4,

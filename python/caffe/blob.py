@@ -78,6 +78,11 @@ class Memory:
             self._tensor = None
             self._host_is_newer = False
 
+    def let_go(self) -> None:
+        """Free memory that nobody looks at: the values are about to be set anew."""
+        if self._host is None:
+            self._tensor = None
+
     def reshape(self, shape: Shape) -> None:
         """Take another shape; the values stay where the count does, else they become zeros."""
         if shape == self.shape:
@@ -203,6 +208,10 @@ class Blob:
         """Take new values, with their shape."""
         self._data.set(values)
         self._diff.reshape(self._data.shape)
+
+    def let_go_data(self) -> None:
+        """Free the values, which are about to be set anew, unless somebody looks at them."""
+        self._data.let_go()
 
     def set_diff(self, values: torch.Tensor) -> None:
         """Take new gradients."""

@@ -18,9 +18,17 @@ from caffe.proto.caffe_pb2 import FillerParameter
 class ReLU(ElementwiseLayer):
     """Top = max(0, x) + negative_slope · min(0, x); at 0 the gradient is negative_slope's."""
 
+    @property
+    def plain(self) -> bool:
+        """Whether the negative slope is 0."""
+        return not self.param.relu_param.negative_slope
+
     def forward(self, *bottoms: torch.Tensor) -> list[torch.Tensor]:
         slope = self.param.relu_param.negative_slope
         return [F.leaky_relu(bottoms[0], slope) if slope else F.relu(bottoms[0])]
+
+    def overwrite(self, bottom: torch.Tensor) -> torch.Tensor:
+        return F.relu_(bottom) if self.plain else self.forward(bottom)[0]
 
 
 @register("PReLU")

@@ -41,6 +41,7 @@ class Layer:
             the gradient there is zero.
         is_loss: the first top has loss weight 1 where the prototxt gives none, and the top may be left out.
         is_data: the layer brings pictures or records in; the solver asks it for its reading position.
+        gives_away_top: the top is memory of its own, which neither this layer nor its gradient reads again.
     """
 
     type: ClassVar[str] = ""
@@ -50,6 +51,7 @@ class Layer:
     undifferentiable: ClassVar[str] = ""
     is_loss: ClassVar[bool] = False
     is_data: ClassVar[bool] = False
+    gives_away_top: ClassVar[bool] = False
 
     def __init__(self, param: LayerParameter, device: torch.device) -> None:
         self.param = param
@@ -73,6 +75,10 @@ class Layer:
         An empty list leaves the tops as they are: somebody else writes to them.
         """
         raise NotImplementedError(f"{type(self).__name__} must compute its tops")
+
+    def overwrite(self, bottom: torch.Tensor) -> torch.Tensor:
+        """Compute the only top from the only bottom, whose memory may be used for it."""
+        return self.forward(bottom)[0]
 
     def flows_to(self, bottom: int) -> bool:
         """Whether a gradient flows to that bottom."""

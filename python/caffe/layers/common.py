@@ -23,6 +23,8 @@ class InnerProduct(Layer):
     [K, num_output] with ``transpose``; bias [num_output]; top [..., num_output].
     """
 
+    gives_away_top = True
+
     def setup(self, bottoms: Sequence[Shape]) -> None:
         p = self.param.inner_product_param
         if p.num_output <= 0:
@@ -139,6 +141,7 @@ class Scale(_Broadcast):
     """
 
     what = "scale"
+    gives_away_top = True
 
     def parameters(self) -> ScaleParameter:
         return self.param.scale_param
@@ -150,6 +153,16 @@ class Scale(_Broadcast):
         if p.bias_term:
             glog.info("layer_factory.hpp:77", f"Creating layer {self.name}")  # BVLC makes a Bias inside
             self.add_blob(factor, p.bias_filler)
+
+    @property
+    def per_channel(self) -> bool:
+        """Whether it is a learned number a channel, as BatchNorm's."""
+        p = self.param.scale_param
+        return len(self.param.bottom) == 1 and p.axis == 1 and len(self.blobs[0].shape) == 1
+
+    def factors(self) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The learned scale and bias."""
+        return self.weight(0), self.weight(1) if self.param.scale_param.bias_term else None
 
     def forward(self, *bottoms: torch.Tensor) -> list[torch.Tensor]:
         factor = bottoms[1] if len(bottoms) > 1 else self.weight(0)

@@ -54,6 +54,8 @@ class BatchNorm(ElementwiseLayer):
     Blobs: sum of means [C], sum of unbiased variances [C], the sums' factor [1]; none of them is learned.
     """
 
+    gives_away_top = True
+
     def setup(self, bottoms: Sequence[Shape]) -> None:
         p = self.param.batch_norm_param
         self.global_stats = p.use_global_stats if p.HasField("use_global_stats") else not self.training
@@ -85,26 +87,30 @@ class BatchNorm(ElementwiseLayer):
         return [bottoms[0]]
 
     def forward(self, *bottoms: torch.Tensor) -> list[torch.Tensor]:
-        x, eps = bottoms[0], self.param.batch_norm_param.eps
-        shape = x.shape
+        return [self.scaled(bottoms[0], None, None)]
+
+    def scaled(self, x: torch.Tensor, scale: torch.Tensor | None, bias: torch.Tensor | None) -> torch.Tensor:
+        """The top · scale + bias, each [C]."""
+        eps, shape = self.param.batch_norm_param.eps, x.shape
         if x.dim() == 1:
             x = x.unsqueeze(1)
         if self.global_stats:
             mean, variance, factor = (b.data_tensor() for b in self.blobs)
             unscale = torch.where(factor == 0, 0.0, 1 / factor)
-            y = torch.batch_norm(x, None, None, mean * unscale, variance * unscale, False, 0.0, eps, False)
+            y = torch.batch_norm(x, scale, bias, mean * unscale, variance * unscale, False, 0.0, eps, False)
         else:
-            y = self._normalize(x, eps)
-        return [y.view(shape)]
+            y = self._normalize(x, scale, bias)
+        return y.view(shape)
 
-    def _normalize(self, x: torch.Tensor, eps: float) -> torch.Tensor:
+    def _normalize(self, x: torch.Tensor, scale: torch.Tensor | None, bias: torch.Tensor | None) -> torch.Tensor:
+        eps = self.param.batch_norm_param.eps
         channels, m = x.shape[1], x.numel() // x.shape[1]
         mean, variance = x.new_zeros(channels), x.new_zeros(channels)
         if m > 1:  # momentum 1: the buffers become the batch's mean and unbiased variance
-            y = torch.batch_norm(x, None, None, mean, variance, True, 1.0, eps, False)
+            y = torch.batch_norm(x, scale, bias, mean, variance, True, 1.0, eps, False)
         else:
             mean.copy_(x.detach().view(channels))
-            y = (x - x) / eps**0.5
+            y = torch.batch_norm(x - x, scale, bias, variance, variance, False, 0.0, eps, False)  # both are 0
         self._remember(mean, variance)
         return y
 

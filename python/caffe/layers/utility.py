@@ -126,6 +126,11 @@ class Eltwise(Layer):
 
     bottoms = (2, None)
 
+    @property
+    def gives_away_top(self) -> bool:  # type: ignore[override]
+        """A product's gradient may be computed from it."""
+        return self.param.eltwise_param.operation != EltwiseParameter.PROD
+
     def setup(self, bottoms: Sequence[Shape]) -> None:
         p = self.param.eltwise_param
         if p.coeff and len(p.coeff) != len(bottoms):

@@ -40,6 +40,8 @@ class Solver:
         history: what the update rule remembers, an array (or more) a parameter.
         poll: asked after each iteration and before each test batch what to do; `Action.NONE` by default.
         extensions: what watches the run.
+        keeps_blobs: whether the train net's blobs hold their values after an iteration. On a CPU it saves memory to
+            let go of them, unless the loss is no number.
     """
 
     type: ClassVar[str] = ""
@@ -51,6 +53,7 @@ class Solver:
         self.poll: Callable[[], Action] = lambda: Action.NONE
         self.history: list[torch.Tensor] = []
         self.extensions: list[Extension] = []
+        self.keeps_blobs = True
         self._callbacks: list[tuple[Callable[[], None], Callable[[], None]]] = []
         self._stopped = False
         self._unsaved = False  # the last snapshot in the course of the run failed
@@ -159,8 +162,10 @@ class Solver:
         self.net.clear_param_diffs()
         loss = torch.zeros((), device=self.net.device)
         for _ in range(self.param.iter_size):
-            loss += self.net.run_forward()
-            self.net.run_backward(keep_diffs=False)
+            part = self.net.run_forward(fused=True)
+            frees = not self.keeps_blobs and part.device.type == "cpu" and bool(part.isfinite())
+            self.net.run_backward(keep_diffs=False, keep_data=not frees)
+            loss += part
         return loss / self.param.iter_size
 
     def _smoothed_loss(self) -> float:

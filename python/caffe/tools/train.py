@@ -45,6 +45,7 @@ def work(options: SimpleNamespace) -> int:
     with _signals(effects) as received:
         solver = make_solver(param)
         solver.poll = received.take
+        solver.keeps_blobs = False
         solver.extensions = extensions
         try:
             _run(solver, options.snapshot or _newest(options, param))

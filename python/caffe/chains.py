@@ -1,0 +1,62 @@
+"""Chains: a layer and those after it that work in place on its top, run as one.
+
+Nobody sees what a blob held before the last of them wrote to it, so a whole chain may be one autograd graph: what
+no gradient needs is freed, or written over. Convolution, BatchNorm, Scale and ReLU on one blob so keep two arrays
+instead of four.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from caffe.layers.activation import ReLU
+from caffe.layers.base import BlobLayer, Layer
+from caffe.layers.common import Scale
+from caffe.layers.normalization import BatchNorm
+from caffe.wiring import Wiring
+
+
+def find_chains(w: Wiring) -> list[range]:
+    """All layers by number, in order, those of a chain together."""
+    chains: list[range] = []
+    for i in range(len(w.layers)):
+        if i and _goes_on(w, i):
+            chains[-1] = range(chains[-1].start, i + 1)
+        else:
+            chains.append(range(i, i + 1))
+    return chains
+
+
+def _goes_on(w: Wiring, i: int) -> bool:
+    """Whether layer i does nothing but rewrite the one top of the layer before, whose values nobody else sees."""
+    before, layer = w.layers[i - 1], w.layers[i]
+    return (
+        len(w.top_ids[i]) == 1
+        and w.bottom_ids[i] == w.top_ids[i] == w.top_ids[i - 1]
+        and bool(w.bottom_ids[i - 1])  # what no layer computes, a caller may write
+        and w.bottom_needs[i] == [w.needs_backward[i - 1]]
+        and not w.loss_weights[w.top_ids[i][0]]
+        and not isinstance(before, BlobLayer)
+        and not isinstance(layer, BlobLayer)
+    )
+
+
+def ends_in_relu(layers: Sequence[Layer]) -> bool:
+    """Whether the last is a ReLU that may write over what the layer before it gives."""
+    return len(layers) > 1 and isinstance(layers[-1], ReLU) and layers[-1].plain and layers[-2].gives_away_top
+
+
+def run_chain(layers: Sequence[Layer], bottoms: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Give the tops of the last layer from the bottoms of the first."""
+    tops, done = list(bottoms), 0
+    while done < len(layers):
+        layer, after = layers[done], layers[done + 1 : done + 2]
+        if isinstance(layer, BatchNorm) and after and isinstance(after[0], Scale) and after[0].per_channel:
+            tops, done = [layer.scaled(tops[0], *after[0].factors())], done + 2
+        elif done and layers[done - 1].gives_away_top:
+            tops, done = [layer.overwrite(tops[0])], done + 1
+        else:
+            tops, done = layer.forward(*tops), done + 1
+    return tops

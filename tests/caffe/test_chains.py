@@ -1,0 +1,133 @@
+"""Layers that work in place on one blob, run as one: the same numbers as one by one, and nothing seen too late."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import caffe
+from caffe.errors import NetError
+
+BATCH_NORM = """
+layer { name: "bn" type: "BatchNorm" bottom: "x" top: "x" }
+layer { name: "scale" type: "Scale" bottom: "x" top: "x" scale_param { bias_term: true } }
+"""
+CONVOLUTION = """
+layer { name: "conv" type: "Convolution" bottom: "data" top: "x"
+  convolution_param { num_output: 4 kernel_size: 3 weight_filler { type: "gaussian" std: 1 } } }
+"""
+PRODUCT = """
+layer { name: "ip" type: "InnerProduct" bottom: "data" top: "x"
+  inner_product_param { num_output: 4 weight_filler { type: "gaussian" std: 1 } } }
+"""
+SUM = """
+layer { name: "a" type: "Scale" bottom: "data" top: "a" }
+layer { name: "b" type: "Scale" bottom: "data" top: "b" }
+layer { name: "sum" type: "Eltwise" bottom: "a" bottom: "b" top: "x" eltwise_param { operation: SUM } }
+"""
+
+
+def in_place(type_: str, param: str = "") -> str:
+    return f'layer {{ name: "{type_.lower()}" type: "{type_}" bottom: "x" top: "x" {param} }}\n'
+
+
+RELU, SIGMOID = in_place("ReLU"), in_place("Sigmoid")
+DROPOUT = in_place("Dropout", "dropout_param { dropout_ratio: 0.5 }")
+LEAKY = in_place("ReLU", "relu_param { negative_slope: 0.1 }")
+
+CHAINS = {
+    "residual": CONVOLUTION + BATCH_NORM + RELU,
+    "normalized": CONVOLUTION + BATCH_NORM,
+    "one number a channel": PRODUCT + BATCH_NORM + RELU,
+    "vgg": CONVOLUTION + RELU,
+    "leaky": CONVOLUTION + LEAKY,
+    "dense": PRODUCT + RELU + DROPOUT,
+    "sum": SUM + RELU,
+    "reads its top again": CONVOLUTION + SIGMOID + RELU,
+    "in the middle": CONVOLUTION + RELU + SIGMOID,
+    "frozen below": CONVOLUTION.replace('top: "x"', 'top: "x" param { lr_mult: 0 }') + BATCH_NORM + RELU,
+}
+
+
+def solver_of(folder: Path, chain: str, shape: str = "dim: 3 dim: 3 dim: 5 dim: 5") -> caffe.SGDSolver:
+    """One that trains the chain towards random numbers."""
+    net, file = folder / "net.prototxt", folder / "solver.prototxt"
+    net.write_text(f"""
+        layer {{ name: "data" type: "Input" top: "data" input_param {{ shape {{ {shape} }} }} }}
+        {chain}
+        layer {{ name: "loss" type: "Reduction" bottom: "x" top: "loss" loss_weight: 1
+                 reduction_param {{ operation: SUMSQ }} }}""")
+    file.write_text(f'net: "{net}" base_lr: 0.001 lr_policy: "fixed" momentum: 0.9 random_seed: 5 max_iter: 9')
+    made = caffe.SGDSolver(str(file))
+    made.net.blobs["data"].data[...] = np.random.default_rng(1).normal(size=made.net.blobs["data"].shape)
+    return made
+
+
+@pytest.mark.parametrize("chain", CHAINS.values(), ids=CHAINS)
+def test_as_one_by_one(tmp_path: Path, chain: str) -> None:
+    together, apart = solver_of(tmp_path, chain), solver_of(tmp_path, chain)
+    seen: list[int] = []
+    apart.net.after_forward(seen.append)
+    caffe.set_random_seed(3)
+    together.step(3)
+    caffe.set_random_seed(3)
+    apart.step(3)
+    assert seen == 3 * list(range(len(apart.net.layers)))
+    for name, blobs in apart.net.params.items():
+        for mine, theirs in zip(together.net.params[name], blobs, strict=True):
+            np.testing.assert_allclose(mine.data, theirs.data, rtol=1e-5, atol=1e-6, err_msg=name)
+    for name, blob in apart.net.blobs.items():
+        np.testing.assert_allclose(together.net.blobs[name].data, blob.data, rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+def test_a_batch_of_one_number_a_channel(tmp_path: Path) -> None:
+    solver = solver_of(tmp_path, PRODUCT + BATCH_NORM, "dim: 1 dim: 6")
+    solver.step(1)
+    assert not solver.net.params["ip"][0].diff.any()  # the normalized value is 0 whatever the weights are
+
+
+def test_a_range_may_end_within(tmp_path: Path) -> None:
+    net = solver_of(tmp_path, CONVOLUTION + RELU).net
+    raw = net.forward(end="conv")["x"].copy()
+    assert (raw < 0).any()
+    np.testing.assert_array_equal(net.forward(start="relu", end="relu")["x"], np.maximum(raw, 0))
+    np.testing.assert_array_equal(net.forward(end="relu")["x"], np.maximum(raw, 0))
+
+
+def test_what_the_caller_wrote_stays(tmp_path: Path) -> None:
+    chain = CONVOLUTION.replace("data", "x").replace('top: "x"', 'top: "y"')
+    text = 'layer { name: "twice" type: "Power" bottom: "data" top: "x" power_param { scale: 2 } }' + RELU
+    solver = solver_of(tmp_path, text + chain)
+    solver.keeps_blobs = False
+    given = solver.net.blobs["data"].data.copy()
+    solver.step(2)
+    np.testing.assert_array_equal(solver.net.blobs["data"].data, given)
+
+
+def test_values_are_let_go_on_request_alone(tmp_path: Path) -> None:
+    kept, freed = solver_of(tmp_path, CONVOLUTION + RELU), solver_of(tmp_path, CONVOLUTION + RELU)
+    freed.keeps_blobs = False
+    for solver in kept, freed:
+        solver.step(1)
+    assert kept.net.blobs["x"].data.any()
+    assert not freed.net.blobs["x"].data.any()
+    assert freed.net.blobs["loss"].data == kept.net.blobs["loss"].data > 0
+
+
+def test_values_stay_where_the_loss_is_no_number(tmp_path: Path) -> None:
+    solver = solver_of(tmp_path, CONVOLUTION + RELU)
+    solver.keeps_blobs = False
+    solver.net.blobs["data"].data[0] = np.inf
+    solver.step(1)
+    assert not np.isfinite(solver.net.blobs["x"].data).all()
+
+
+def test_backward_needs_a_forward_pass(tmp_path: Path) -> None:
+    solver = solver_of(tmp_path, CONVOLUTION + RELU)
+    solver.step(1)
+    with pytest.raises(NetError, match="Layer 'loss': backward has let go .* run forward first"):
+        solver.net.backward()
+    solver.net.forward()
+    solver.net.backward()
