@@ -18,7 +18,7 @@ Shape = tuple[int, ...]
 
 
 class Memory:
-    """float32 values of one shape: a device tensor, and a numpy view of them for who asks."""
+    """Values of one shape: a device tensor, and a numpy view of them, always float32, for who asks."""
 
     __slots__ = ("_host", "_host_is_newer", "_tensor", "device", "shape")
 
@@ -48,7 +48,7 @@ class Memory:
         shape = tuple(values.shape)
         if self._host is not None and shape == self.shape and self.device.type == "cpu":
             # through numpy: a write that autograd does not see, as a C++ layer writing its top
-            np.copyto(self._host, values.numpy())
+            np.copyto(self._host, values.float().numpy())
             return
         if shape != self.shape or self.device.type == "cpu":
             self._host = None
@@ -62,11 +62,11 @@ class Memory:
             return np.zeros(self.shape, np.float32)
         tensor = self.tensor()
         if self._host is None:
-            if not tensor.is_contiguous():
-                tensor = self._tensor = tensor.contiguous()
+            if not tensor.is_contiguous() or tensor.dtype != torch.float32:
+                tensor = self._tensor = tensor.float().contiguous()
             self._host = tensor.numpy(force=True)
         elif self.device.type != "cpu":
-            np.copyto(self._host, tensor.cpu().numpy())
+            np.copyto(self._host, tensor.float().cpu().numpy())
         self._host_is_newer = self.device.type != "cpu"
         return self._host
 

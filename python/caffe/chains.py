@@ -8,6 +8,7 @@ instead of four.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import torch
 
@@ -48,15 +49,19 @@ def ends_in_relu(layers: Sequence[Layer]) -> bool:
     return len(layers) > 1 and isinstance(layers[-1], ReLU) and layers[-1].plain and layers[-2].gives_away_top
 
 
-def run_chain(layers: Sequence[Layer], bottoms: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """Give the tops of the last layer from the bottoms of the first."""
+def run_chain(
+    layers: Sequence[Layer], bottoms: Sequence[torch.Tensor], half: torch.dtype | None = None
+) -> list[torch.Tensor]:
+    """Give the tops of the last layer from the bottoms of the first; ``half`` is a type below float32, if any."""
     tops, done = list(bottoms), 0
     while done < len(layers):
         layer, after = layers[done], layers[done + 1 : done + 2]
+        if half and layer.half is None:
+            tops = [x.float() if x.dtype == half else x for x in tops]
         if isinstance(layer, BatchNorm) and after and isinstance(after[0], Scale) and after[0].per_channel:
             tops, done = [layer.scaled(tops[0], *after[0].factors())], done + 2
-        elif done and layers[done - 1].gives_away_top:
-            tops, done = [layer.overwrite(tops[0])], done + 1
-        else:
-            tops, done = layer.forward(*tops), done + 1
+            continue
+        with torch.autocast(layer.device.type, half) if half and layer.half else nullcontext():
+            free = done and layers[done - 1].gives_away_top
+            tops, done = [layer.overwrite(tops[0])] if free else layer.forward(*tops), done + 1
     return tops

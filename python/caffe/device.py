@@ -14,8 +14,11 @@ import torch
 
 from caffe.errors import DeviceError
 
+PRECISIONS = ("fp32", "tf32", "bf16")
+
 _gpu = False
 _index = 0
+_precision = "tf32"
 
 
 def set_mode_cpu() -> None:
@@ -33,6 +36,7 @@ def set_mode_gpu() -> None:
     global _gpu
     _check(_index)
     _gpu = True
+    _allow_tf32()
 
 
 def set_device(index: int) -> None:
@@ -44,6 +48,33 @@ def set_device(index: int) -> None:
     global _index
     _check(index)
     _index = index
+
+
+def set_precision(name: str) -> None:
+    """Choose how nets made from here on multiply: fp32, tf32 (the default) or bf16.
+
+    tf32 is float32 rounded to 10 bits in the products of a GPU's convolutions and inner products, and fp32 on a CPU.
+    With bf16 (7 bits) they and the layers after them compute in bfloat16; weights, updates and losses stay float32.
+
+    Raises:
+        DeviceError: there is no such precision.
+    """
+    global _precision
+    if name not in PRECISIONS:
+        raise DeviceError(f"-precision {name}: expected one of {', '.join(PRECISIONS)}")
+    _precision = name
+    if _gpu:
+        _allow_tf32()
+
+
+def half() -> torch.dtype | None:
+    """The type that stands in for float32 in a net made now, if any."""
+    return torch.bfloat16 if _precision == "bf16" else None
+
+
+def _allow_tf32() -> None:
+    torch.set_float32_matmul_precision("highest" if _precision == "fp32" else "high")
+    torch.backends.cudnn.allow_tf32 = _precision != "fp32"
 
 
 def current() -> torch.device:

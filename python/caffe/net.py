@@ -92,6 +92,7 @@ class Net:
         self.device = device
         if device.type == "cpu":
             devices.keep_pages()
+        self._half = devices.half()
         self.records = True
         self.gradients_ready: Callback | None = None
         self.debug_info: bool = param.debug_info
@@ -189,7 +190,7 @@ class Net:
             needs = zip(w.bottom_ids[first], w.bottom_needs[first], strict=True)
             inputs = [w.blobs[b].leaf(n and recording) for b, n in needs]
             relu = recording and ends_in_relu(layers)
-            outputs = run_chain(layers[:-1] if relu else layers, inputs)
+            outputs = run_chain(layers[:-1] if relu else layers, inputs, self._half)
         if recording:
             # the edge, not the tensor: an in-place layer's input can be freed
             edges: Edges = [get_gradient_edge(o) if o.requires_grad else None for o in outputs]

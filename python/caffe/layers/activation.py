@@ -18,6 +18,8 @@ from caffe.proto.caffe_pb2 import FillerParameter
 class ReLU(ElementwiseLayer):
     """Top = max(0, x) + negative_slope · min(0, x); at 0 the gradient is negative_slope's."""
 
+    half = False
+
     @property
     def plain(self) -> bool:
         """Whether the negative slope is 0."""
@@ -191,6 +193,8 @@ class Dropout(ElementwiseLayer):
 
     In testing the top is the bottom.
     """
+
+    half = False
 
     def setup(self, bottoms: Sequence[Shape]) -> None:
         self.ratio = self.param.dropout_param.dropout_ratio

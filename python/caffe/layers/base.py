@@ -41,6 +41,8 @@ class Layer:
             the gradient there is zero.
         is_loss: the first top has loss weight 1 where the prototxt gives none, and the top may be left out.
         is_data: the layer brings pictures or records in; the solver asks it for its reading position.
+        half: what it does where a net's precision is below float32: None computes in float32 all the same, False in the
+            type that its bottoms have, True in the lower precision.
         gives_away_top: the top is memory of its own, which neither this layer nor its gradient reads again.
     """
 
@@ -51,6 +53,7 @@ class Layer:
     undifferentiable: ClassVar[str] = ""
     is_loss: ClassVar[bool] = False
     is_data: ClassVar[bool] = False
+    half: ClassVar[bool | None] = None
     gives_away_top: ClassVar[bool] = False
 
     def __init__(self, param: LayerParameter, device: torch.device) -> None:

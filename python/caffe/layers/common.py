@@ -23,6 +23,7 @@ class InnerProduct(Layer):
     [K, num_output] with ``transpose``; bias [num_output]; top [..., num_output].
     """
 
+    half = True
     gives_away_top = True
 
     def setup(self, bottoms: Sequence[Shape]) -> None:
@@ -141,6 +142,7 @@ class Scale(_Broadcast):
     """
 
     what = "scale"
+    half = False
     gives_away_top = True
 
     def parameters(self) -> ScaleParameter:
@@ -166,9 +168,9 @@ class Scale(_Broadcast):
 
     def forward(self, *bottoms: torch.Tensor) -> list[torch.Tensor]:
         factor = bottoms[1] if len(bottoms) > 1 else self.weight(0)
-        top = bottoms[0] * factor.view(self.view)
+        top = bottoms[0] * factor.view(self.view).to(bottoms[0].dtype)
         if self.param.scale_param.bias_term:
-            top = top + self.own_weight(len(self.blobs) - 1).view(self.view)
+            top = top + self.own_weight(len(self.blobs) - 1).view(self.view).to(top.dtype)
         return [top]
 
 

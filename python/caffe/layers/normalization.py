@@ -21,6 +21,8 @@ class LRN(ElementwiseLayer):
     Shapes: bottom and top [N, C, H, W].
     """
 
+    half = False
+
     def setup(self, bottoms: Sequence[Shape]) -> None:
         size = self.param.lrn_param.local_size
         if size % 2 == 0:
@@ -54,6 +56,7 @@ class BatchNorm(ElementwiseLayer):
     Blobs: sum of means [C], sum of unbiased variances [C], the sums' factor [1]; none of them is learned.
     """
 
+    half = False
     gives_away_top = True
 
     def setup(self, bottoms: Sequence[Shape]) -> None:
@@ -105,7 +108,7 @@ class BatchNorm(ElementwiseLayer):
     def _normalize(self, x: torch.Tensor, scale: torch.Tensor | None, bias: torch.Tensor | None) -> torch.Tensor:
         eps = self.param.batch_norm_param.eps
         channels, m = x.shape[1], x.numel() // x.shape[1]
-        mean, variance = x.new_zeros(channels), x.new_zeros(channels)
+        mean, variance = x.new_zeros(2, channels, dtype=torch.float32)
         if m > 1:  # momentum 1: the buffers become the batch's mean and unbiased variance
             y = torch.batch_norm(x, scale, bias, mean, variance, True, 1.0, eps, False)
         else:

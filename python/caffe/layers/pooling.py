@@ -30,6 +30,7 @@ class Pooling(Layer):
 
     bottoms = (1, 1)
     tops = (1, 2)
+    half = False
 
     def setup(self, bottoms: Sequence[Shape]) -> None:
         p = self.param.pooling_param

@@ -19,6 +19,7 @@ class Split(Layer):
     """Each top is the bottom: nets insert it where one blob has several readers, whose gradients add up."""
 
     tops = (1, None)
+    half = False
 
     def reshape(self, bottoms: Sequence[Shape]) -> list[Shape]:
         return [bottoms[0]] * len(self.param.top)
@@ -65,6 +66,7 @@ class Concat(Layer):
     """The bottoms one after the other along ``axis`` (1 by default; older files say ``concat_dim``)."""
 
     bottoms = (1, None)
+    half = False
 
     def setup(self, bottoms: Sequence[Shape]) -> None:
         p = self.param.concat_param
@@ -125,6 +127,7 @@ class Eltwise(Layer):
     """
 
     bottoms = (2, None)
+    half = False
 
     @property
     def gives_away_top(self) -> bool:  # type: ignore[override]

@@ -90,6 +90,7 @@ class _ConvolutionBase(_Windows):
     bottoms = (1, None)
     tops = (1, None)
     transposed = False
+    half = True
     gives_away_top = True
 
     def setup(self, bottoms: Sequence[Shape]) -> None:

@@ -10,16 +10,18 @@ from caffe.errors import DeviceError
 TRAIN_LINE = 210
 
 
-def choose(gpu: str, cpu_line: int, gpu_line: int) -> None:
-    """Make nets on the GPU that the flag names, or on the CPU where it is empty.
+def choose(gpu: str, precision: str, cpu_line: int, gpu_line: int) -> None:
+    """Make nets on the GPU that the flag names, or on the CPU where it is empty, with that precision.
 
     Args:
         gpu: a GPU's number, or ``all``.
+        precision: one of `caffe.device.PRECISIONS`.
         cpu_line, gpu_line: where the action says so in Caffe's caffe.cpp.
 
     Raises:
-        DeviceError: there is no such GPU, or several are asked for.
+        DeviceError: there is no such GPU or precision, or several GPUs are asked for.
     """
+    device.set_precision(precision)
     if not gpu:
         glog.info(f"caffe.cpp:{cpu_line}", "Use CPU.")
         device.set_mode_cpu()

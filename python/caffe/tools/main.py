@@ -18,6 +18,13 @@ FLAGS = {
     flag.name: flag
     for flag in (
         Flag("gpu", str, "", 'GPU to run on: its number, or "all". Without it the CPU, unless the solver says GPU.'),
+        Flag(
+            "precision",
+            str,
+            "tf32",
+            "How convolutions and inner products multiply: tf32 is fp32 on a CPU, bf16 pays on GPUs and with AMX.",
+            ("fp32", "tf32", "bf16"),
+        ),
         Flag("solver", str, "", "The solver's prototxt."),
         Flag("model", str, "", "The net's prototxt."),
         Flag("phase", str, "", "TRAIN or TEST; the phase of a net that is not trained.", ("TRAIN", "TEST")),
@@ -49,7 +56,8 @@ ACTIONS = {
         "Ctrl-C (or SIGTERM) ends the run after a snapshot, a second one at once; SIGHUP makes a snapshot. The exit\n"
         "status is 0 when done, 1 after an error, 2 for a wrong flag, 130 after an interrupt. A loss that is no\n"
         "number stops the run and names the layer where it began.",
-        "solver weights snapshot resume keep check csv tensorboard gpu level stage sigint_effect sighup_effect",
+        "solver weights snapshot resume keep check csv tensorboard gpu precision level stage "
+        "sigint_effect sighup_effect",
         "caffe train -solver solver.prototxt -weights pretrained-weights.caffemodel -gpu 0",
         "caffe train -solver solver.prototxt -snapshot caffenet_iter_10000.solverstate",
         "caffe train -solver solver.prototxt 2>&1 | tee training.log",
@@ -60,7 +68,7 @@ ACTIONS = {
         "test",
         "-model NET -weights MODEL [-iterations N] [FLAGS]",
         "Run a net over N batches of its data and print the mean of every output.",
-        "model weights iterations gpu level stage",
+        "model weights iterations gpu precision level stage",
         "caffe test -model test.prototxt -weights caffenet_iter_30000.caffemodel -iterations 143 -gpu 0",
     ),
     "time": _command(
@@ -71,7 +79,7 @@ ACTIONS = {
         "pass: a multiplication with an addition is two, any function one. Bytes are bottoms, tops and parameters\n"
         "as float32. The peak is that of a large float32 matrix product, measured at the end of the run; a share\n"
         "above 100 % is one of a convolution that needs fewer operations, or less precise ones.",
-        "model weights iterations phase gpu level stage",
+        "model weights iterations phase gpu precision level stage",
         "caffe time -model train_val.prototxt -iterations 10",
         "caffe time -model deploy.prototxt -phase TEST -gpu 0 2> time.log",
     ),

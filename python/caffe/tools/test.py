@@ -21,7 +21,7 @@ def work(options: SimpleNamespace) -> int:
         raise NetError("Check failed: FLAGS_weights.size() > 0 (0 vs. 0) Need model weights to score.")
     if options.iterations < 1:
         raise NetError(f"-iterations {options.iterations}: at least one batch is needed")
-    choose(options.gpu, 275, 267)
+    choose(options.gpu, options.precision, 275, 267)
     net = Net(options.model, TEST, options.level, options.stage.split(","), options.weights)
     net.records = False
     try:

@@ -34,7 +34,7 @@ def work(options: SimpleNamespace) -> int:
         raise NetError(f'phase must be "TRAIN" or "TEST", -phase is "{options.phase}"')
     if options.iterations < 1:
         raise NetError(f"-iterations {options.iterations}: at least one iteration is needed")
-    choose(options.gpu, 343, 336)
+    choose(options.gpu, options.precision, 343, 336)
     phase, stages = PHASES[options.phase], options.stage.split(",")
     net = Net(options.model, phase, options.level, stages, options.weights or None)
     try:

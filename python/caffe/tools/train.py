@@ -34,7 +34,7 @@ def work(options: SimpleNamespace) -> int:
     param = read_solver(options.solver)
     param.train_state.level = options.level
     param.train_state.stage.extend(options.stage.split(","))
-    choose(options.gpu or _gpu_of(param), 197, TRAIN_LINE)
+    choose(options.gpu or _gpu_of(param), options.precision, 197, TRAIN_LINE)
     if options.snapshot or options.weights:
         del param.weights[:]
     if options.weights:
