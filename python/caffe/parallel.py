@@ -1,6 +1,7 @@
-"""pycaffe's names for training with several processes, of which there is one here.
+"""How many processes train, and which this is: pycaffe's names.
 
-The counts are kept for scripts that ask for them; `NCCL` says what to do instead.
+`caffe train` sets them (see `caffe.solvers.group`) and data layers read their share by them. `NCCL`, with which
+scripts join processes themselves, is not there and says what to do instead.
 """
 
 from __future__ import annotations
@@ -64,4 +65,4 @@ class NCCL:
         raise DeviceError(_NO_NCCL)
 
 
-_NO_NCCL = "NCCL is not available: a solver runs in one process on one device; leave caffe.NCCL out (see has_nccl)"
+_NO_NCCL = "caffe.NCCL is not available (see has_nccl): train on several GPUs with caffe train -gpu 0,1"

@@ -11,6 +11,7 @@ import os
 import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
 from queue import SimpleQueue
@@ -78,7 +79,10 @@ def _decoders() -> ThreadPoolExecutor:
 
 
 class Reader(Generic[Token]):
-    """Makes batches from a source: records, chance and pixels come together here."""
+    """Makes batches from a source: records, chance and pixels come together here.
+
+    ``shares`` are this process's number and how many read: of every so many records it takes its own.
+    """
 
     def __init__(
         self,
@@ -87,11 +91,15 @@ class Reader(Generic[Token]):
         batch_size: int,
         rng: np.random.Generator,
         pin: bool = False,
+        shares: tuple[int, int] = (0, 1),
     ) -> None:
         self._source = source
         self._transform = transform
         self._batch_size = batch_size
-        self._rng = rng
+        self._order = self._rng = rng
+        self._mine, self._processes = shares
+        if self._processes > 1:  # all draw the same order of records, and each its own crops
+            self._rng = np.random.default_rng([int(deepcopy(rng).integers(2**31)), self._mine])
         self._pin = pin
 
     def read(self) -> Batch:
@@ -100,7 +108,8 @@ class Reader(Generic[Token]):
         Raises:
             DataError: a record cannot be read or does not fit the batch; the message names it.
         """
-        tokens = [self._source.take(self._rng) for _ in range(self._batch_size)]
+        tokens = [self._source.take(self._order) for _ in range(self._batch_size * self._processes)]
+        tokens = tokens[self._mine :: self._processes]
         records = list(_decoders().map(self._source.load, tokens))
         shapes = [record.pixels.shape for record in records]
         check_batch(self._transform, shapes, [record.key for record in records])
@@ -111,12 +120,15 @@ class Reader(Generic[Token]):
 
     def state(self) -> dict[str, Any]:
         """Source's position and random generator's state, in plain values."""
-        return {"source": self._source.state(), "rng": self._rng.bit_generator.state}
+        state = {"source": self._source.state(), "rng": self._rng.bit_generator.state}
+        return state if self._order is self._rng else {**state, "order": self._order.bit_generator.state}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from where `state` was taken."""
         self._source.restore(state["source"])
-        self._rng.bit_generator.state = state["rng"]
+        self._order.bit_generator.state = state.get("order", state["rng"])
+        if self._order is self._rng or self._mine == 0:
+            self._rng.bit_generator.state = state["rng"]
 
     def close(self) -> None:
         """Close the source."""

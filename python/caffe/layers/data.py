@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from caffe import glog, rng
+from caffe import glog, parallel, rng
 from caffe.data.prefetch import Batch, Prefetcher, Reader
 from caffe.data.sources import Database, ImageList, Source
 from caffe.data.transform import apply, load_transform, mean_tensor, output_shape
@@ -47,7 +47,8 @@ class _Pictures(ReadingLayer[Batch]):
         self._shapes: list[Shape] = [(batch_size, *shape), (batch_size,)]
         glog.info(self.place, f"output data size: {','.join(map(str, self._shapes[0]))}")
         self._transform, self._mean = transform, mean_tensor(transform, self.device)
-        reader = Reader(source, transform, batch_size, generator, pin=self.device.type == "cuda")
+        shares = (parallel.solver_rank(), parallel.solver_count()) if self.training else (0, 1)
+        reader = Reader(source, transform, batch_size, generator, self.device.type == "cuda", shares)
         self._prefetcher = Prefetcher(reader, self.param.data_param.prefetch)
 
     def reshape(self, bottoms: Sequence[Shape]) -> list[Shape]:

@@ -29,7 +29,7 @@ def check_prefix(param: SolverParameter) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(param.snapshot_prefix)
-        probe = folder / f".{Path(param.snapshot_prefix).name}.probe"
+        probe = folder / f".{Path(param.snapshot_prefix).name}.{os.getpid()}.probe"
         probe.touch()
         probe.unlink()
     except OSError as problem:

@@ -38,7 +38,9 @@ class Solver:
         iter: iterations done.
         param: the SolverParameter.
         history: what the update rule remembers, an array (or more) a parameter.
-        poll: asked after each iteration and before each test batch what to do; `Action.NONE` by default.
+        poll: asked after each iteration, and before each test batch, what to do; `Action.NONE` by default.
+        poll_testing: asked before each test batch instead, where that must be another answer.
+        gradients_ready: `Net.gradients_ready` of the last of an iteration's backward passes.
         extensions: what watches the run.
         keeps_blobs: whether the train net's blobs hold their values after an iteration. On a CPU it saves memory to
             let go of them, unless the loss is no number.
@@ -51,6 +53,8 @@ class Solver:
         self.param = param
         self.iter = 0
         self.poll: Callable[[], Action] = lambda: Action.NONE
+        self.poll_testing: Callable[[], Action] = lambda: self.poll()
+        self.gradients_ready: Callable[[int], None] | None = None
         self.history: list[torch.Tensor] = []
         self.extensions: list[Extension] = []
         self.keeps_blobs = True
@@ -161,7 +165,8 @@ class Solver:
         """Gradients of iter_size batches, added up; return their mean loss."""
         self.net.clear_param_diffs()
         loss = torch.zeros((), device=self.net.device)
-        for _ in range(self.param.iter_size):
+        for left in reversed(range(self.param.iter_size)):
+            self.net.gradients_ready = None if left else self.gradients_ready
             part = self.net.run_forward(fused=True)
             frees = not self.keeps_blobs and part.device.type == "cpu" and bool(part.isfinite())
             self.net.run_backward(keep_diffs=False, keep_data=not frees)
@@ -216,7 +221,7 @@ class Solver:
         loss = torch.zeros((), device=net.device)
         batches = self.param.test_iter[number]
         for _ in range(batches):
-            action = self.poll()
+            action = self.poll_testing()
             if action is Action.SNAPSHOT:
                 self._try_to_snapshot()
             elif action is Action.STOP:

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 from caffe import device, glog
 from caffe.errors import DeviceError
 
 TRAIN_LINE = 210
+
+
+def gpus(gpu: str) -> list[int]:
+    """The numbers that the flag names.
+
+    Raises:
+        DeviceError: it names none.
+    """
+    if gpu == "all":
+        return list(range(max(1, torch.cuda.device_count())))
+    if not all(name.strip().isdecimal() for name in gpu.split(",")):
+        raise DeviceError(f"-gpu {gpu}: expected a GPU's number or all")
+    return [int(name) for name in gpu.split(",")]
 
 
 def choose(gpu: str, precision: str, cpu_line: int, gpu_line: int) -> None:
@@ -26,17 +41,18 @@ def choose(gpu: str, precision: str, cpu_line: int, gpu_line: int) -> None:
         glog.info(f"caffe.cpp:{cpu_line}", "Use CPU.")
         device.set_mode_cpu()
         return
-    names = [str(i) for i in range(max(1, torch.cuda.device_count()))] if gpu == "all" else gpu.split(",")
-    if not all(name.strip().isdecimal() for name in names):
-        raise DeviceError(f"-gpu {gpu}: expected a GPU's number or all")
-    if len(names) > 1:
-        raise DeviceError(f"-gpu {gpu}: training on several GPUs is not there yet; name one")
-    number = int(names[0])
+    numbers = gpus(gpu)
+    place = int(os.environ.get("LOCAL_RANK", "0")) if gpu_line == TRAIN_LINE else 0
+    if len(numbers) > 1 and (gpu_line != TRAIN_LINE or "RANK" not in os.environ):
+        raise DeviceError(f"-gpu {gpu}: only training takes several GPUs; name one")
+    if place >= len(numbers):
+        raise DeviceError(f"-gpu {gpu}: {len(numbers)} GPUs for process {place} of this machine; start one a GPU")
+    number = numbers[place]
     device.set_device(number)
     device.set_mode_gpu()
     name = torch.cuda.get_device_name(number)
     # training names all of its GPUs, the other actions their one
-    lines = (f"Using GPUs {number}", f"GPU {number}: {name}")
+    lines = (f"Using GPUs {', '.join(map(str, numbers))}", f"GPU {number}: {name}")
     if gpu_line != TRAIN_LINE:
         lines = (f"Use GPU with device ID {number}", f"GPU device name: {name}")
     for i, line in enumerate(lines):

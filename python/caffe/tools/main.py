@@ -17,7 +17,12 @@ EFFECTS = ("stop", "snapshot", "none")
 FLAGS = {
     flag.name: flag
     for flag in (
-        Flag("gpu", str, "", 'GPU to run on: its number, or "all". Without it the CPU, unless the solver says GPU.'),
+        Flag(
+            "gpu",
+            str,
+            "",
+            'GPU to run on: its number; train: a comma list, or "all". Without it the CPU, unless the solver says GPU.',
+        ),
         Flag(
             "precision",
             str,

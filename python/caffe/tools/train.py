@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -15,10 +16,12 @@ from caffe.proto.caffe_pb2 import SolverParameter
 from caffe.proto.text import read_solver
 from caffe.solvers import sgd, snapshot  # noqa: F401  (sgd registers the solver types)
 from caffe.solvers.extension import Extension
+from caffe.solvers.group import Group, open_group
 from caffe.solvers.solver import Action, Solver, make_solver
 from caffe.tools import check
-from caffe.tools.device_flag import TRAIN_LINE, choose
+from caffe.tools.device_flag import TRAIN_LINE, choose, gpus
 from caffe.tools.extensions import FiniteLoss, Keep, StatusLine
+from caffe.tools.launch import launch
 from caffe.tools.records import CsvFile, TensorBoard
 
 INTERRUPTED = 130
@@ -31,33 +34,44 @@ def work(options: SimpleNamespace) -> int:
         for name in ("SIGINT", "SIGHUP")
     }
     _check(options)
+    if os.environ.get("RANK", "0") != "0":
+        glog.init_log(3)  # of several processes one logs, and who fails
     param = read_solver(options.solver)
     param.train_state.level = options.level
     param.train_state.stage.extend(options.stage.split(","))
-    choose(options.gpu or _gpu_of(param), options.precision, 197, TRAIN_LINE)
+    gpu = options.gpu or _gpu_of(param)
+    if gpu and "RANK" not in os.environ and len(gpus(gpu)) > 1:
+        for number in gpus(gpu):
+            device.set_device(number)  # is it there?
+        return launch(sys.argv[1:], len(gpus(gpu)))
+    choose(gpu, options.precision, 197, TRAIN_LINE)
     if options.snapshot or options.weights:
         del param.weights[:]
     if options.weights:
         param.weights.append(options.weights)
     if options.check:
         return check.work(param, options.solver)
-    extensions = _extensions(options)
-    with _signals(effects) as received:
+    with _signals(effects) as received, open_group(device.current()) as group:
+        if group:
+            group.prepare(param)
+        extensions = _extensions(options) if not group or group.rank == 0 else [FiniteLoss()]
         solver = make_solver(param)
         solver.poll = received.take
         solver.keeps_blobs = False
         solver.extensions = extensions
         try:
-            _run(solver, options.snapshot or _newest(options, param))
+            _run(solver, options.snapshot or _newest(options, param), group)
         finally:
             solver.close()
     return INTERRUPTED if received.stopped else 0
 
 
-def _run(solver: Solver, snapshot: str) -> None:
+def _run(solver: Solver, snapshot: str, group: Group | None) -> None:
     if snapshot:
         glog.info("caffe.cpp:235", f"Resuming from {snapshot}")
         solver.restore(snapshot)
+    if group:
+        group.join(solver)
     glog.info("caffe.cpp:239", "Starting Optimization")
     solver.solve()
     glog.info("caffe.cpp:250", "Optimization Done.")

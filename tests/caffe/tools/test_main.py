@@ -44,7 +44,7 @@ def run(folder: Path, *words: str, **environment: str) -> tuple[int, str, str]:
         ),
         (["train", "-solver", "solver.prototxt", "-weights", "a.caffemodel"], 1, "File not found: a.caffemodel"),
         (["train", "-solver", "solver.prototxt", "-gpu", "zero"], 1, "-gpu zero: expected a GPU's number or all"),
-        (["train", "-solver", "solver.prototxt", "-gpu", "0,1"], 1, "name one"),
+        (["train", "-solver", "solver.prototxt", "-gpu", "0,1"], 1, "GPU 0 was asked for, but PyTorch"),
         (["train", "-solver", "solver.prototxt", "-sigint_effect", "die"], 1, 'Invalid signal effect "die"'),
         (["test"], 1, "Need a model definition to score."),
         (["test", "-model", "net.prototxt"], 1, "Need model weights to score."),

@@ -1,0 +1,59 @@
+"""One process a GPU: starts them, hands signals to process 0, and ends them all when one ends before its time."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+
+from caffe.errors import DeviceError
+
+COMMAND = (sys.executable, "-c", "import sys; from caffe.tools.main import main; sys.exit(main())")
+PATIENCE = 10.0
+"""Seconds that the others have to end by themselves once one has failed."""
+
+
+def launch(arguments: Sequence[str], count: int) -> int:
+    """Run ``caffe`` with the arguments in ``count`` processes, as torchrun would; give process 0's exit status.
+
+    Raises:
+        DeviceError: a process was killed, and process 0 did not get to say so.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count)}
+    processes: list[subprocess.Popen[bytes]] = []
+    handlers = {
+        number: signal.signal(number, lambda which, _: processes[0].send_signal(which))
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    }
+    try:
+        for rank in map(str, range(count)):
+            environment = {**os.environ, **shared, "RANK": rank, "LOCAL_RANK": rank}
+            # a session of their own: the terminal's Ctrl-C reaches them through process 0 alone
+            processes.append(subprocess.Popen([*COMMAND, *arguments], env=environment, start_new_session=True))
+        return _wait(processes)
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _wait(processes: Sequence[subprocess.Popen[bytes]]) -> int:
+    while not any(process.poll() for process in processes) and processes[0].poll() is None:
+        time.sleep(0.1)
+    end = time.monotonic() + PATIENCE
+    while any(process.poll() is None for process in processes) and time.monotonic() < end:
+        time.sleep(0.1)
+    status = [process.poll() for process in processes]
+    if status[0] is not None and status[0] >= 0:
+        return status[0] or max(abs(code or 0) for code in status[1:])
+    killed = next(i for i, code in enumerate(status) if code is None or code < 0)
+    how = "did not end in time" if status[killed] is None else signal.Signals(-(status[killed] or 0)).name
+    raise DeviceError(f"Process {killed} of {len(processes)} ended before its time ({how}); -resume goes on")
