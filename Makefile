@@ -34,6 +34,7 @@ bench: $(READY) ## measure speed and memory beside a peer, as ratios
 	@$(BIN)/python bench/weights.py
 	@$(BIN)/python bench/frozen.py
 	@$(BIN)/python bench/training.py
+	@$(BIN)/python bench/inference.py
 
 lint: $(READY) ## ruff and mypy
 	@$(BIN)/ruff check .
