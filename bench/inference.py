@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -23,6 +22,7 @@ import cv2
 import numpy as np
 from nets import MODELS
 from timing import medians
+from worker import Worker, serve
 
 import caffe
 
@@ -49,32 +49,10 @@ def random_pictures(shape: tuple[int, ...] | list[int]) -> np.ndarray:
 
 
 def work(side: str, prototxt: str, weights: str) -> None:
-    """Run for each line of standard input; keep the answer in a file beside the weights."""
+    """Run whenever asked; keep the answer in a file beside the weights."""
     run = forward(side, prototxt, weights)
     np.save(f"{weights}.{side}.npy", run())
-    print("ready", flush=True)
-    for _ in sys.stdin:
-        run()
-        print("done", flush=True)
-
-
-def start(side: str, prototxt: Path, weights: Path) -> tuple[subprocess.Popen[str], Callable[[], object]]:
-    """A side in a process of its own, and what makes it run once."""
-    command = [sys.executable, __file__, side, str(prototxt), str(weights)]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert process.stdin
-    assert process.stdout
-    asks, answers = process.stdin, process.stdout
-
-    def turn() -> None:
-        asks.write("\n")
-        asks.flush()
-        if not answers.readline():
-            sys.exit("a side has ended before its time; what it says is above")
-
-    if not answers.readline():
-        sys.exit("a side has ended before its time; what it says is above")
-    return process, turn
+    serve(run)
 
 
 def compare(model: str, batch: int, folder: Path) -> float:
@@ -93,13 +71,10 @@ def compare(model: str, batch: int, folder: Path) -> float:
                 for blob in blobs[1:] if net.layer_dict[name].type == "BatchNorm" else blobs[:1]:
                     blob.data[...] = 1
         net.save(str(weights))
-    sides = [start(side, prototxt, weights) for side in ("ours", "opencv")]
-    try:
-        ours, theirs = medians([turn for _, turn in sides], 9)
-    finally:
-        for process, _ in sides:
-            process.kill()
-            process.communicate()
+    sides = [Worker(side, prototxt, weights) for side in ("ours", "opencv")]
+    ours, theirs = medians([side.step for side in sides], 9)
+    for side in sides:
+        side.end()
     answers = [np.load(f"{weights}.{side}.npy") for side in ("ours", "opencv")]
     np.testing.assert_allclose(answers[0].ravel(), answers[1].ravel(), rtol=1e-3, atol=1e-5)
     return ours / theirs

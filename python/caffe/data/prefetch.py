@@ -11,7 +11,6 @@ import os
 import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
-from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
 from queue import SimpleQueue
@@ -99,7 +98,7 @@ class Reader(Generic[Token]):
         self._order = self._rng = rng
         self._mine, self._processes = shares
         if self._processes > 1:  # all draw the same order of records, and each its own crops
-            self._rng = np.random.default_rng([int(deepcopy(rng).integers(2**31)), self._mine])
+            self._rng = rng.spawn(self._processes)[self._mine]
         self._pin = pin
 
     def read(self) -> Batch:

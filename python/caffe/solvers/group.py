@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from datetime import timedelta
 
 import torch
@@ -24,16 +23,7 @@ BUCKET = 25 << 20
 """Bytes of gradients that are sent together, as in PyTorch's DistributedDataParallel."""
 
 ACTIONS = (Action.NONE, Action.SNAPSHOT, Action.STOP)
-
-
-@dataclass
-class _Bucket:
-    """Gradients on their way: those of some parameters, one after the other."""
-
-    diffs: list[torch.Tensor] = field(default_factory=list)
-    bytes: int = 0
-    flat: torch.Tensor | None = None
-    work: dist.Work | None = None
+"""The later ones prevail where processes ask for different ones."""
 
 
 class Group:
@@ -44,9 +34,16 @@ class Group:
             torch.cuda.set_device(device)
         backend = "nccl" if device.type == "cuda" else "gloo"
         # process 0 may test and snapshot as long as it likes; who dies is noticed by the broken connection
-        dist.init_process_group(backend, timeout=timedelta(days=7))
-        self.rank, self.size, self._device = dist.get_rank(), dist.get_world_size(), device
-        self._host = dist.new_group(backend="gloo", timeout=timedelta(days=7))
+        forever = timedelta(days=7)
+        try:
+            dist.init_process_group(backend, timeout=forever)
+            self._host = dist.new_group(backend="gloo", timeout=forever)
+        except (RuntimeError, ValueError) as problem:
+            raise DeviceError(
+                f"The processes of this run do not find each other ({str(problem).splitlines()[0]}): WORLD_SIZE is "
+                f"{os.environ['WORLD_SIZE']}; start them with -gpu or torchrun, or unset it to train with one"
+            ) from problem
+        self.rank, self.size = dist.get_rank(), dist.get_world_size()
         parallel.set_solver_rank(self.rank)
         parallel.set_solver_count(self.size)
 
@@ -62,27 +59,23 @@ class Group:
 
     def join(self, solver: Solver) -> None:
         """Share weights and history of process 0, from here on gradients and what signals ask for."""
-        self._solver, self._buckets = solver, _Bucket()
-        self._full: list[_Bucket] = []
-        tensors = [p.blob.data_tensor() for p in solver.net.learnable] + solver.history
-        for tensor in tensors:
+        self._learnable = solver.net.learnable
+        self._filling: list[torch.Tensor] = []
+        self._sent: list[tuple[list[torch.Tensor], torch.Tensor, dist.Work | None]] = []
+        for tensor in [p.blob.data_tensor() for p in self._learnable] + solver.history:
             self._wait(dist.broadcast(tensor, 0, async_op=True))
         if self.rank:
             rng.set_random_seed(rng.next_seed() + self.rank)  # dropout of its own
+            solver.snapshot = lambda: None  # type: ignore[method-assign]  # process 0 writes it
         names = [layer.name for layer in solver.net.layers]
         self._of_layer: dict[int, list[int]] = {}
-        for number, parameter in enumerate(solver.net.learnable):
+        for number, parameter in enumerate(self._learnable):
             if parameter.lr_mult:
                 self._of_layer.setdefault(names.index(parameter.layer), []).append(number)
-        poll, solver.poll_testing = solver.poll, lambda: Action.NONE
-        solver.poll = lambda: ACTIONS[self._agree(ACTIONS.index(self._mine(poll())))]
-        if self.rank:
-            solver.snapshot = lambda: None  # type: ignore[method-assign]  # process 0 writes it
+        poll, solver.poll_testing = solver.poll, lambda: Action.NONE  # process 0 tests alone: nobody to agree with
+        solver.poll = lambda: ACTIONS[self._agree(ACTIONS.index(poll()))]
         solver.gradients_ready = self._ready
         solver.add_callback(lambda: None, self._finish)
-
-    def _mine(self, action: Action) -> Action:
-        return action if action in ACTIONS else Action.NONE
 
     def _agree(self, number: int) -> int:
         """The largest of all processes' numbers."""
@@ -92,32 +85,27 @@ class Group:
 
     def _ready(self, layer: int) -> None:
         """Send the gradients of a layer, as soon as there are enough for a bucket."""
-        for number in self._of_layer.get(layer, ()):
-            diff = self._solver.net.learnable[number].blob.diff_tensor()
-            self._buckets.diffs.append(diff)
-            self._buckets.bytes += diff.nbytes
-        if self._buckets.bytes >= BUCKET:
+        self._filling += [self._learnable[number].blob.diff_tensor() for number in self._of_layer.get(layer, ())]
+        if sum(diff.nbytes for diff in self._filling) >= BUCKET:
             self._send()
 
     def _send(self) -> None:
-        bucket, self._buckets = self._buckets, _Bucket()
-        bucket.flat = torch.cat([diff.flatten() for diff in bucket.diffs])
-        bucket.work = dist.all_reduce(bucket.flat, async_op=True)
-        self._full.append(bucket)
+        flat = torch.cat([diff.flatten() for diff in self._filling])
+        self._sent.append((self._filling, flat, dist.all_reduce(flat, async_op=True)))
+        self._filling = []
 
     def _finish(self) -> None:
         """Put the mean gradients where this process's own were."""
-        if self._buckets.diffs:
+        if self._filling:
             self._send()
-        for bucket in self._full:
-            assert bucket.flat is not None
-            self._wait(bucket.work)
-            parts = bucket.flat.div_(self.size).split([diff.numel() for diff in bucket.diffs])
-            for diff, part in zip(bucket.diffs, parts, strict=True):
+        for diffs, flat, work in self._sent:
+            self._wait(work)
+            parts = flat.div_(self.size).split([diff.numel() for diff in diffs])
+            for diff, part in zip(diffs, parts, strict=True):
                 diff.copy_(part.view_as(diff))
-        self._full = []
+        self._sent = []
 
-    def part(self) -> None:
+    def leave(self) -> None:
         """End together: who closed its connections first could break the others' last exchange."""
         with suppress(RuntimeError):
             dist.monitored_barrier(self._host)
@@ -138,13 +126,13 @@ class Group:
 @contextmanager
 def open_group(device: torch.device) -> Iterator[Group | None]:
     """The group that the environment tells of, if it does."""
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+    if os.environ.get("WORLD_SIZE", "1") == "1":
         yield None
         return
     group = Group(device)
     try:
         yield group
-        group.part()
+        group.leave()
     finally:
         parallel.set_solver_count(1)
         parallel.set_solver_rank(0)

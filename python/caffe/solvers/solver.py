@@ -38,8 +38,8 @@ class Solver:
         iter: iterations done.
         param: the SolverParameter.
         history: what the update rule remembers, an array (or more) a parameter.
-        poll: asked after each iteration, and before each test batch, what to do; `Action.NONE` by default.
-        poll_testing: asked before each test batch instead, where that must be another answer.
+        poll: asked after each iteration what to do; `Action.NONE` by default.
+        poll_testing: the same before each test batch; what `poll` says, by default.
         gradients_ready: `Net.gradients_ready` of the last of an iteration's backward passes.
         extensions: what watches the run.
         keeps_blobs: whether the train net's blobs hold their values after an iteration. On a CPU it saves memory to

@@ -29,12 +29,12 @@ def choose(gpu: str, precision: str, cpu_line: int, gpu_line: int) -> None:
     """Make nets on the GPU that the flag names, or on the CPU where it is empty, with that precision.
 
     Args:
-        gpu: a GPU's number, or ``all``.
+        gpu: a GPU's number, several, or ``all``; training takes the one of this process, all else the first.
         precision: one of `caffe.device.PRECISIONS`.
         cpu_line, gpu_line: where the action says so in Caffe's caffe.cpp.
 
     Raises:
-        DeviceError: there is no such GPU or precision, or several GPUs are asked for.
+        DeviceError: there is no such GPU or precision, or none for this process.
     """
     device.set_precision(precision)
     if not gpu:
@@ -43,10 +43,10 @@ def choose(gpu: str, precision: str, cpu_line: int, gpu_line: int) -> None:
         return
     numbers = gpus(gpu)
     place = int(os.environ.get("LOCAL_RANK", "0")) if gpu_line == TRAIN_LINE else 0
-    if len(numbers) > 1 and (gpu_line != TRAIN_LINE or "RANK" not in os.environ):
-        raise DeviceError(f"-gpu {gpu}: only training takes several GPUs; name one")
     if place >= len(numbers):
-        raise DeviceError(f"-gpu {gpu}: {len(numbers)} GPUs for process {place} of this machine; start one a GPU")
+        raise DeviceError(
+            f"-gpu {gpu}: there is no GPU for process {place} of this machine; start as many processes as it names GPUs"
+        )
     number = numbers[place]
     device.set_device(number)
     device.set_mode_gpu()

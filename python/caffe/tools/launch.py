@@ -46,14 +46,18 @@ def launch(arguments: Sequence[str], count: int) -> int:
 
 
 def _wait(processes: Sequence[subprocess.Popen[bytes]]) -> int:
-    while not any(process.poll() for process in processes) and processes[0].poll() is None:
+    while not any(codes := [process.poll() for process in processes]) and codes[0] is None:
         time.sleep(0.1)
+    first = next((i for i, code in enumerate(codes) if code), 0)
     end = time.monotonic() + PATIENCE
     while any(process.poll() is None for process in processes) and time.monotonic() < end:
         time.sleep(0.1)
-    status = [process.poll() for process in processes]
-    if status[0] is not None and status[0] >= 0:
-        return status[0] or max(abs(code or 0) for code in status[1:])
-    killed = next(i for i, code in enumerate(status) if code is None or code < 0)
-    how = "did not end in time" if status[killed] is None else signal.Signals(-(status[killed] or 0)).name
-    raise DeviceError(f"Process {killed} of {len(processes)} ended before its time ({how}); -resume goes on")
+    own, code = processes[0].poll(), codes[first] or 0
+    if own is not None and own >= 0:
+        return own or abs(code)
+    if code > 0:
+        return code  # it has said why
+    raise DeviceError(
+        f"Process {first} of {len(processes)} ended before its time ({signal.Signals(-code).name}): nothing is lost "
+        "but the iterations since the newest snapshot; -resume goes on from there"
+    )

@@ -40,7 +40,7 @@ def work(options: SimpleNamespace) -> int:
     param.train_state.level = options.level
     param.train_state.stage.extend(options.stage.split(","))
     gpu = options.gpu or _gpu_of(param)
-    if gpu and "RANK" not in os.environ and len(gpus(gpu)) > 1:
+    if gpu and not options.check and "RANK" not in os.environ and len(gpus(gpu)) > 1:
         for number in gpus(gpu):
             device.set_device(number)  # is it there?
         return launch(sys.argv[1:], len(gpus(gpu)))

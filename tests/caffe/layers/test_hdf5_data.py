@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import caffe
+from caffe import parallel
 from caffe.errors import DataError, LayerError
 
 MakeNet = Callable[..., caffe.Net]
@@ -127,6 +128,12 @@ def test_mistakes_in_the_prototxt(files: list, net_of: MakeNet, tmp_path: Path) 
     ):
         with pytest.raises(LayerError, match=words):
             net_of(**arguments)
+
+
+def test_rows_are_not_shared(files: list, net_of: MakeNet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "_count", 2)
+    with pytest.raises(LayerError, match="HDF5Data does not share its rows among processes yet"):
+        net_of()
 
 
 def test_mistakes_in_the_files(files: list, net_of: MakeNet, tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
@@ -40,15 +39,11 @@ sys.exit(run(lambda: launch(sys.argv[2:], int(sys.argv[1]))))"""
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Twenty pictures of three classes, as files and in an LMDB."""
-    rng = np.random.default_rng(0)
-    for i in range(20):
-        cv2.imwrite(str(tmp_path / f"{i}.png"), rng.integers(0, 255, (8, 8, 3), dtype=np.uint8))
-    (tmp_path / "list.txt").write_text("".join(f"{i}.png {i % 3}\n" for i in range(20)))
+def folder(folder: Path) -> Path:
+    """The job's pictures in an LMDB too."""
     convert = "import sys; from caffe.tools.convert_imageset import main; sys.exit(main())"
-    subprocess.run([sys.executable, "-c", convert, "./", "list.txt", "lmdb"], cwd=tmp_path, check=True, timeout=300)
-    return tmp_path
+    subprocess.run([sys.executable, "-c", convert, "/", "list.txt", "lmdb"], cwd=folder, check=True, timeout=300)
+    return folder
 
 
 def write(folder: Path, name: str, batch: int, rule: str, source: str = LIST) -> str:
@@ -78,7 +73,7 @@ def weights(path: Path) -> list[np.ndarray]:
     ids=["two, iter_size", "four, Adam, LMDB", "four"],
 )
 def test_as_one_with_the_joined_batch(folder: Path, processes: int, rule: str, source: str) -> None:
-    rule += "max_iter: 7"  # more than an epoch
+    rule += "max_iter: 7"  # several epochs
     one = train(folder, write(folder, "one", 4, rule, source), 1)
     many = train(folder, write(folder, "many", 4 // processes, rule, source), processes)
     assert (one.returncode, many.returncode) == (0, 0), many.stderr
@@ -139,3 +134,19 @@ def test_an_interrupt_ends_all_at_one_iteration(folder: Path) -> None:
     assert "Optimization stopped early." in text
     assert len(list(folder.glob("run_iter_*.caffemodel"))) == 1
     assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
+
+
+def test_more_processes_than_gpus(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    done = train(folder, write(folder, "run", 2, SGD), 1, "-gpu", "0")
+    assert done.returncode == 1
+    assert "-gpu 0: there is no GPU for process 1 of this machine" in done.stderr.splitlines()[-1]
+
+
+def test_processes_that_cannot_meet(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")  # and nothing that says where
+    done = train(folder, write(folder, "run", 2, SGD), 1)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "do not find each other" in done.stderr.splitlines()[-1]
