@@ -1,7 +1,7 @@
 """Decoded pictures in memory, within a budget that all readers of the process share.
 
 The budget is ``CAFFE_CACHE_MB`` of the environment (0 keeps nothing), else `CACHE_MB` megabytes. When it is
-spent, further pictures are decoded whenever they are asked for.
+spent, a warning says so once, and further pictures are decoded whenever they are asked for.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import ClassVar, Generic, TypeVar
 
 import numpy as np
 
+from caffe import glog
 from caffe.errors import DataError
 
 CACHE_MB = 2048
@@ -24,6 +25,7 @@ class Cache(Generic[Key]):
 
     _lock: ClassVar = threading.RLock()  # a cache may be collected while another holds it
     _used: ClassVar[int] = 0
+    _warned: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self._kept: dict[Key, np.ndarray] = {}
@@ -39,10 +41,27 @@ class Cache(Generic[Key]):
     def put(self, key: Key, pixels: np.ndarray) -> np.ndarray:
         """Keep the picture if the budget allows; give it back either way."""
         with Cache._lock:
-            if key not in self._kept and Cache._used + pixels.nbytes <= self._limit:
+            if key in self._kept:
+                return pixels
+            if Cache._used + pixels.nbytes <= self._limit:
                 self._kept[key] = pixels
                 Cache._used += pixels.nbytes
+            elif self._limit and not Cache._warned:
+                Cache._warned = True
+                glog.warning("base_data_layer.cpp:104", self._spent())
         return pixels
+
+    def _spent(self) -> str:
+        return (
+            f"{Cache._used / 2**20:.0f} MB of decoded pictures are kept, {len(self._kept)} of this source, and that is "
+            f"as much as CAFFE_CACHE_MB allows ({self._limit // 2**20}): the others are decoded anew in every epoch. "
+            "Where there is more memory, set it higher in the environment"
+        )
+
+    @staticmethod
+    def used() -> int:
+        """Bytes of all pictures that this process keeps."""
+        return Cache._used
 
     def clear(self) -> None:
         """Let go of all pictures."""

@@ -16,6 +16,9 @@ from caffe.layers.base import Layer, ReadingLayer, Shape
 from caffe.layers.registry import register
 from caffe.proto.caffe_pb2 import LayerParameter
 
+ON_CPU = 2
+"""Batches made ahead on a CPU where the net says nothing: Caffe's 4 would only take memory."""
+
 
 class _Pictures(ReadingLayer[Batch]):
     """What ImageData and Data share: source → prefetcher → transform on the device.
@@ -47,9 +50,11 @@ class _Pictures(ReadingLayer[Batch]):
         self._shapes: list[Shape] = [(batch_size, *shape), (batch_size,)]
         glog.info(self.place, f"output data size: {','.join(map(str, self._shapes[0]))}")
         self._transform, self._mean = transform, mean_tensor(transform, self.device)
+        on_gpu = self.device.type == "cuda"
         shares = (parallel.solver_rank(), parallel.solver_count()) if self.training else (0, 1)
-        reader = Reader(source, transform, batch_size, generator, self.device.type == "cuda", shares)
-        self._prefetcher = Prefetcher(reader, self.param.data_param.prefetch)
+        reader = Reader(source, transform, batch_size, generator, on_gpu, shares)
+        ahead = self.param.data_param
+        self._prefetcher = Prefetcher(reader, ahead.prefetch if on_gpu or ahead.HasField("prefetch") else ON_CPU)
 
     def reshape(self, bottoms: Sequence[Shape]) -> list[Shape]:
         """Shapes of the last batch; without crop_size each batch has its pictures' size."""
@@ -58,8 +63,13 @@ class _Pictures(ReadingLayer[Batch]):
     def forward(self, *bottoms: torch.Tensor) -> list[torch.Tensor]:
         """Give the next batch."""
         batch = self._prefetcher.next()
+        data = batch.pixels if self.device.type == "cpu" else self._transformed(batch)
+        self._shapes[0] = tuple(data.shape)
+        return [data, batch.labels.to(self.device)][: len(self.param.top)]
+
+    def _transformed(self, batch: Batch) -> torch.Tensor:
         draws, device = batch.draws, self.device
-        data = apply(
+        return apply(
             batch.pixels.to(device, non_blocking=True),
             torch.from_numpy(draws.tops).to(device),
             torch.from_numpy(draws.lefts).to(device),
@@ -67,8 +77,6 @@ class _Pictures(ReadingLayer[Batch]):
             self._mean,
             self._transform.scale,
         )
-        self._shapes[0] = tuple(data.shape)
-        return [data, batch.labels.to(device)][: len(self.param.top)]
 
 
 @register("ImageData")

@@ -16,6 +16,7 @@ HALF = np.zeros(2**19, np.uint8)  # half a megabyte
 def one_megabyte(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CAFFE_CACHE_MB", "1")
     monkeypatch.setattr(Cache, "_used", 0)
+    monkeypatch.setattr(Cache, "_warned", False)
 
 
 def test_it_keeps_what_fits_and_no_more() -> None:
@@ -57,6 +58,35 @@ def test_the_same_picture_counts_once() -> None:
     cache.put(0, HALF)
     cache.put(1, HALF)
     assert cache.get(1) is HALF
+
+
+def test_it_says_once_that_the_budget_is_spent(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GLOG_minloglevel", "0")
+    cache: Cache[int] = Cache()
+    for i in range(2):
+        cache.put(i, HALF)
+    assert Cache.used() == 2**20
+    assert capsys.readouterr().err == ""
+    for i in range(4):
+        cache.put(i, HALF)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("W")
+    assert (
+        "1 MB of decoded pictures are kept, 2 of this source, and that is as much as CAFFE_CACHE_MB allows (1)" in line
+    )
+
+
+def test_who_wants_nothing_kept_is_not_warned(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GLOG_minloglevel", "0")
+    monkeypatch.setenv("CAFFE_CACHE_MB", "0")
+    cache: Cache[int] = Cache()
+    cache.put(0, HALF)
+    assert cache.get(0) is None
+    assert capsys.readouterr().err == ""
 
 
 def test_the_budget_must_be_a_number(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +14,20 @@ from caffe.data.transform import (
     assemble,
     check_batch,
     draw,
+    empty_batch,
     load_transform,
+    mean_like,
     mean_tensor,
     output_shape,
+    put,
 )
 from caffe.errors import CaffeError, DataError
 from caffe.proto.binary import write_message
 from caffe.proto.caffe_pb2 import BlobProto, BlobShape, TransformationParameter
 
 CPU = torch.device("cpu")
+
+Run = Callable[[list[np.ndarray], Transform, Draws], np.ndarray]
 
 
 def caffes_words(golden: Path, case: str) -> str:
@@ -47,7 +53,7 @@ def naive(picture: np.ndarray, transform: Transform, top: int, left: int, mirror
     return out
 
 
-def run(pictures: list[np.ndarray], transform: Transform, draws: Draws) -> np.ndarray:
+def a_batch_at_a_time(pictures: list[np.ndarray], transform: Transform, draws: Draws) -> np.ndarray:
     values = apply(
         torch.from_numpy(assemble(pictures, transform.crop, draws)),
         torch.from_numpy(draws.tops),
@@ -60,12 +66,24 @@ def run(pictures: list[np.ndarray], transform: Transform, draws: Draws) -> np.nd
     return values.numpy()
 
 
+def a_picture_at_a_time(pictures: list[np.ndarray], transform: Transform, draws: Draws) -> np.ndarray:
+    batch = empty_batch(pictures, transform.crop, np.dtype(np.float32))
+    mean = mean_like(transform, batch)
+    for out, picture, *place in zip(batch, pictures, draws.tops, draws.lefts, draws.mirrors, strict=True):
+        put(out, picture, transform, mean, tuple(place))
+    return batch
+
+
+WAYS = pytest.mark.parametrize("run", [a_batch_at_a_time, a_picture_at_a_time])
+
+
+@WAYS
 @pytest.mark.parametrize("decoded", [True, False], ids=["hwc", "chw"])
 @pytest.mark.parametrize("kind", [np.uint8, np.float32])
 @pytest.mark.parametrize("crop", [0, 5])
 @pytest.mark.parametrize("mirror", [True, False])
 @pytest.mark.parametrize("mean", ["none", "image", "channels", "one"])
-def test_apply_is_caffes_loop(decoded: bool, kind: type, crop: int, mirror: bool, mean: str) -> None:
+def test_it_is_caffes_loop(run: Run, decoded: bool, kind: type, crop: int, mirror: bool, mean: str) -> None:
     rng = np.random.default_rng(3)
     transform = Transform(
         crop=crop,
@@ -87,7 +105,8 @@ def test_apply_is_caffes_loop(decoded: bool, kind: type, crop: int, mirror: bool
     assert np.array_equal(run(pictures, transform, draws), np.stack(expected))
 
 
-def test_pictures_of_different_sizes_are_cropped_into_one_batch() -> None:
+@WAYS
+def test_pictures_of_different_sizes_are_cropped_into_one_batch(run: Run) -> None:
     rng = np.random.default_rng(4)
     transform = Transform(crop=4, random_crop=True, mirror=True)
     pictures = [rng.integers(0, 256, (h, w, 3), dtype=np.uint8).transpose(2, 0, 1) for h, w in ((4, 9), (7, 4), (6, 6))]
@@ -98,6 +117,26 @@ def test_pictures_of_different_sizes_are_cropped_into_one_batch() -> None:
         naive(p, transform, *where) for p, *where in zip(pictures, draws.tops, draws.lefts, draws.mirrors, strict=True)
     ]
     assert np.array_equal(run(pictures, transform, draws), np.stack(expected))
+
+
+@WAYS
+def test_grey_pictures(run: Run) -> None:
+    rng = np.random.default_rng(5)
+    transform = Transform(crop=3, random_crop=True, mirror=True, mean_values=np.array([7], np.float32))
+    pictures = [rng.integers(0, 256, (5, 6, 1), dtype=np.uint8).transpose(2, 0, 1) for _ in range(6)]
+    draws = draw(transform, [picture.shape for picture in pictures], rng)
+    expected = [
+        naive(p, transform, *where) for p, *where in zip(pictures, draws.tops, draws.lefts, draws.mirrors, strict=True)
+    ]
+    assert np.array_equal(run(pictures, transform, draws), np.stack(expected))
+
+
+@WAYS
+def test_pictures_are_left_alone(run: Run) -> None:
+    transform = Transform(crop=2, mirror=True, scale=2.0, mean_values=np.ones(3, np.float32))
+    picture = np.arange(48, dtype=np.float32).reshape(4, 4, 3).transpose(2, 0, 1)
+    run([picture], transform, Draws(np.array([1]), np.array([1]), np.array([True])))
+    assert np.array_equal(picture.transpose(1, 2, 0).ravel(), np.arange(48))
 
 
 def test_apply_leaves_its_arguments_alone() -> None:
