@@ -35,6 +35,8 @@ bench: $(READY) ## measure speed and memory beside a peer, as ratios
 	@$(BIN)/python bench/frozen.py
 	@$(BIN)/python bench/training.py
 	@$(BIN)/python bench/inference.py
+	@$(BIN)/python bench/data.py $(PICTURES)
+	@$(BIN)/python bench/startup.py
 
 lint: $(READY) ## ruff and mypy
 	@$(BIN)/ruff check .

@@ -2,11 +2,12 @@
 
     python bench/training.py [MODEL ...]
 
-Both have random pictures in memory, float32, channels_last, SGD with momentum and weight decay. Each runs in a process
-of its own, as a user would run it, and they take turns; printed is the ratio of the medians. The peak is that of a
-large matrix product, which takes its turn too; an iteration counts as three forward passes. Memory is the most that
-a process ever had, less what it had once all was imported. Where BVLC_CAFFE in the environment names BVLC's caffe, its
-``caffe time`` of the same net takes turns with ours too.
+Both train in float32, channels_last, SGD with momentum and weight decay. Ours reads pictures as ``caffe train`` does,
+from JPEGs that it decoded in the epoch before; the plain loop has one batch of random pictures, transformed already.
+Each runs in a process of its own, as a user would run it, and they take turns; printed is the ratio of the medians. The
+peak is that of a large matrix product, which takes its turn too; an iteration counts as three forward passes. Memory is
+the most that a process ever had, less what it had once all was imported. Where BVLC_CAFFE in the environment names
+BVLC's caffe, its ``caffe time`` of the same net takes turns with ours too.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from statistics import median
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # who waits for his turn must not spin on the other's core
 
 import torch
-from nets import solver, training_net
+from nets import listed, photographs, solver, training_net
 from plain import training_step
 from timing import medians, peak
 from worker import Worker, serve
@@ -38,7 +39,7 @@ SIDE = 2048  # of the matrices whose product is the peak
 def step_of(side: str, model: str, folder: Path) -> tuple[int, Callable[[], object]]:
     """What a side does in its turn, and its operations, 0 where nobody asks."""
     if side == "ours":
-        made = solver(model, NETS[model], folder)
+        made = solver(model, NETS[model], folder, listed(photographs(folder, 2 * NETS[model]), folder))
         return 3 * sum(cost.flops for cost in costs(made.net)), lambda: made.step(1)
     if side == "plain":
         crop = 227 if model in ("CaffeNet", "SqueezeNet") else 224
