@@ -18,8 +18,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # who waits for his turn must not spin on the other's core
-
 import cv2
 import numpy as np
 from nets import listed, photographs, solver

@@ -15,7 +15,6 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # who waits for his turn must not spin on the other's core
 os.environ.setdefault("GLOG_minloglevel", "2")
 
 import cv2

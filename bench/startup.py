@@ -38,7 +38,7 @@ print(begins - float(iteration.split()[-2]) / 1000)
 
 def python(*arguments: str) -> str:
     """What a new interpreter prints."""
-    environment = {**os.environ, "GLOG_minloglevel": "0", "OMP_WAIT_POLICY": "PASSIVE"}
+    environment = {**os.environ, "GLOG_minloglevel": "0"}
     command = [sys.executable, *arguments]
     return subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
 

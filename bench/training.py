@@ -21,8 +21,6 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # who waits for his turn must not spin on the other's core
-
 import torch
 from nets import listed, photographs, solver, training_net
 from plain import training_step

@@ -5,10 +5,12 @@ The side's process calls `serve`; the one that compares makes a `Worker` of the 
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
 
+WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "30000"}  # as our commands; who waits leaves his core alone
 ENDED = "a side has ended before its time; what it says is above"
 
 
@@ -30,7 +32,8 @@ class Worker:
 
     def __init__(self, *arguments: object) -> None:
         command = [sys.executable, sys.argv[0], *map(str, arguments)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=WAITING | os.environ)
         self.first = self._read()
         self.step()
 

@@ -11,10 +11,16 @@ class ToolError(RuntimeError):
     """Something the user can mend; the message names the file, what was expected, what came and the cure."""
 
 
+def _wait_briefly() -> None:
+    """Let PyTorch's threads, which are to be loaded yet, spin for a moment before they sleep, as the caffe command."""
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+        os.environ.setdefault("GOMP_SPINCOUNT", "30000")
+
+
 def exit_status(command: str, work: Callable[[], None]) -> int:
     """Run a command's `work`: 0 when it ends well, 1 after an error (told in one message), 130 on Ctrl-C."""
-    # before PyTorch is loaded, as the caffe command does: threads that wait must not spin on another process's core
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    _wait_briefly()
     try:
         work()
     except ToolError as error:

@@ -103,7 +103,7 @@ class BatchNorm(ElementwiseLayer):
             y = torch.batch_norm(x, scale, bias, mean * unscale, variance * unscale, False, 0.0, eps, False)
         else:
             y = self._normalize(x, scale, bias)
-        return y.view(shape)
+        return y.view(shape) if y.shape != shape else y
 
     def _normalize(self, x: torch.Tensor, scale: torch.Tensor | None, bias: torch.Tensor | None) -> torch.Tensor:
         eps = self.param.batch_norm_param.eps

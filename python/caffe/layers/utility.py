@@ -25,7 +25,7 @@ class Split(Layer):
         return [bottoms[0]] * len(self.param.top)
 
     def forward(self, *bottoms: torch.Tensor) -> list[torch.Tensor]:
-        return [bottoms[0].view_as(bottoms[0]) for _ in self.param.top]
+        return [bottoms[0][...] for _ in self.param.top]  # a view that keeps the order of memory, of one picture too
 
 
 @register("Silence")

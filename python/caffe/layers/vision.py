@@ -151,6 +151,9 @@ class _ConvolutionBase(_Windows):
         bias = self.weight(1) if self.param.convolution_param.bias_term else None
         tops = []
         for x in bottoms:
+            if self.channel_axis == 1:  # reshaped all the same, a single picture would lose the order of its memory
+                tops.append(self._op(x, weight, bias))
+                continue
             batch = x.shape[: self.channel_axis]
             y = self._op(x.reshape(-1, *x.shape[self.channel_axis :]), weight, bias)
             tops.append(y.reshape(*batch, *y.shape[1:]))

@@ -110,10 +110,20 @@ OVERVIEW = Command(
 )
 
 
+def wait_briefly() -> None:
+    """Let PyTorch's threads, which are to be loaded yet, spin for less than a millisecond before they sleep.
+
+    Threads that spin for long take a core from another process; such that sleep at once take longer to wake than many
+    a layer takes for a single picture.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+        os.environ.setdefault("GOMP_SPINCOUNT", "30000")  # the GNU runtime's; others go by the policy
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; return the exit status."""
-    # before PyTorch is loaded: threads that wait must not spin on a core that another process needs
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    wait_briefly()
     return run(lambda: _main(sys.argv[1:] if argv is None else argv))
 
 
