@@ -26,6 +26,8 @@ from worker import Worker, serve
 
 import caffe
 from caffe.data.cache import CACHE_MB, Cache
+from caffe.io import blobproto_to_array
+from caffe.proto.caffe_pb2 import BlobProto
 
 SIDES = ("ours", "decoding", "batches")
 SIZE, CROP, BATCH = 256, 227, 50
@@ -79,10 +81,8 @@ def step_of(side: str, source: Path) -> Callable[[], object]:
     pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1))
     if side == "decoding":
         return lambda: list(pool.map(decode, paths))
-    picture = caffe.io.blobproto_to_array(
-        caffe.proto.caffe_pb2.BlobProto.FromString(source.with_name("mean.binaryproto").read_bytes())
-    )
-    values = np.ascontiguousarray(picture[0].transpose(1, 2, 0), np.float32)
+    mean = BlobProto.FromString(source.with_name("mean.binaryproto").read_bytes())
+    values = np.ascontiguousarray(blobproto_to_array(mean)[0].transpose(1, 2, 0), np.float32)
     return lambda: batches(pool, paths, values)
 
 

@@ -12,6 +12,7 @@ from google.protobuf import text_format
 os.environ.setdefault("GLOG_minloglevel", "2")
 
 import caffe
+from caffe.io import array_to_blobproto
 from caffe.proto import caffe_pb2
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
@@ -33,7 +34,7 @@ def listed(paths: list[Path], folder: Path) -> Path:
     source = folder / "list.txt"
     source.write_text("".join(f"{path} {i % 102}\n" for i, path in enumerate(paths)))
     picture = np.random.default_rng(0).uniform(90, 130, (1, 3, 256, 256)).astype(np.float32)
-    mean = caffe.io.array_to_blobproto(picture).SerializeToString()
+    mean = array_to_blobproto(picture).SerializeToString()
     source.with_name("mean.binaryproto").write_bytes(mean)
     return source
 

@@ -10,7 +10,8 @@ import subprocess
 import sys
 from collections.abc import Callable
 
-WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "30000"}  # as our commands; who waits leaves his core alone
+from caffe.threads import BRIEF
+
 ENDED = "a side has ended before its time; what it says is above"
 
 
@@ -33,7 +34,7 @@ class Worker:
     def __init__(self, *arguments: object) -> None:
         command = [sys.executable, sys.argv[0], *map(str, arguments)]
         pipe = subprocess.PIPE
-        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=WAITING | os.environ)
+        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=BRIEF | os.environ)
         self.first = self._read()
         self.step()
 

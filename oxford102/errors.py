@@ -11,16 +11,10 @@ class ToolError(RuntimeError):
     """Something the user can mend; the message names the file, what was expected, what came and the cure."""
 
 
-def _wait_briefly() -> None:
-    """Let PyTorch's threads, which are to be loaded yet, spin for a moment before they sleep, as the caffe command."""
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
-        os.environ.setdefault("GOMP_SPINCOUNT", "30000")
-
-
 def exit_status(command: str, work: Callable[[], None]) -> int:
     """Run a command's `work`: 0 when it ends well, 1 after an error (told in one message), 130 on Ctrl-C."""
-    _wait_briefly()
+    if "OMP_WAIT_POLICY" not in os.environ:  # before PyTorch is loaded: its threads wait as the caffe command's
+        os.environ.update({"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "30000"} | os.environ)
     try:
         work()
     except ToolError as error:

@@ -17,6 +17,7 @@ FLOORS = {
     "files": 0,
     "proto": 0,
     "parallel": 0,
+    "threads": 0,
     "graph": 1,
     "net_spec": 1,
     "data": 1,

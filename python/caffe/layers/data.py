@@ -49,8 +49,8 @@ class _Pictures(ReadingLayer[Batch]):
         shape = output_shape(transform, record.pixels.shape, record.key)
         self._shapes: list[Shape] = [(batch_size, *shape), (batch_size,)]
         glog.info(self.place, f"output data size: {','.join(map(str, self._shapes[0]))}")
-        self._transform, self._mean = transform, mean_tensor(transform, self.device)
         on_gpu = self.device.type == "cuda"
+        self._transform, self._mean = transform, mean_tensor(transform, self.device) if on_gpu else None
         shares = (parallel.solver_rank(), parallel.solver_count()) if self.training else (0, 1)
         reader = Reader(source, transform, batch_size, generator, on_gpu, shares)
         ahead = self.param.data_param

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,6 +9,7 @@ from importlib import import_module
 from types import SimpleNamespace
 
 from caffe.errors import CaffeError
+from caffe.threads import wait_briefly
 from caffe.tools.flags import Command, Flag, asked_to_complete, help_text, parse, run
 
 EFFECTS = ("stop", "snapshot", "none")
@@ -108,17 +108,6 @@ OVERVIEW = Command(
     (),
     actions=tuple(ACTIONS),
 )
-
-
-def wait_briefly() -> None:
-    """Let PyTorch's threads, which are to be loaded yet, spin for less than a millisecond before they sleep.
-
-    Threads that spin for long take a core from another process; such that sleep at once take longer to wake than many
-    a layer takes for a single picture.
-    """
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
-        os.environ.setdefault("GOMP_SPINCOUNT", "30000")  # the GNU runtime's; others go by the policy
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -53,6 +53,11 @@ def naive(picture: np.ndarray, transform: Transform, top: int, left: int, mirror
     return out
 
 
+def by_loops(pictures: list[np.ndarray], transform: Transform, draws: Draws) -> np.ndarray:
+    places = zip(pictures, draws.tops, draws.lefts, draws.mirrors, strict=True)
+    return np.stack([naive(picture, transform, *place) for picture, *place in places])
+
+
 def a_batch_at_a_time(pictures: list[np.ndarray], transform: Transform, draws: Draws) -> np.ndarray:
     values = apply(
         torch.from_numpy(assemble(pictures, transform.crop, draws)),
@@ -99,10 +104,7 @@ def test_it_is_caffes_loop(run: Run, decoded: bool, kind: type, crop: int, mirro
     if not decoded:
         pictures = [np.ascontiguousarray(picture) for picture in pictures]
     draws = draw(transform, [picture.shape for picture in pictures], rng)
-    expected = [
-        naive(p, transform, *where) for p, *where in zip(pictures, draws.tops, draws.lefts, draws.mirrors, strict=True)
-    ]
-    assert np.array_equal(run(pictures, transform, draws), np.stack(expected))
+    assert np.array_equal(run(pictures, transform, draws), by_loops(pictures, transform, draws))
 
 
 @WAYS
@@ -113,10 +115,7 @@ def test_pictures_of_different_sizes_are_cropped_into_one_batch(run: Run) -> Non
     shapes = [picture.shape for picture in pictures]
     check_batch(transform, shapes, ["a", "b", "c"])
     draws = draw(transform, shapes, rng)
-    expected = [
-        naive(p, transform, *where) for p, *where in zip(pictures, draws.tops, draws.lefts, draws.mirrors, strict=True)
-    ]
-    assert np.array_equal(run(pictures, transform, draws), np.stack(expected))
+    assert np.array_equal(run(pictures, transform, draws), by_loops(pictures, transform, draws))
 
 
 @WAYS
@@ -125,10 +124,7 @@ def test_grey_pictures(run: Run) -> None:
     transform = Transform(crop=3, random_crop=True, mirror=True, mean_values=np.array([7], np.float32))
     pictures = [rng.integers(0, 256, (5, 6, 1), dtype=np.uint8).transpose(2, 0, 1) for _ in range(6)]
     draws = draw(transform, [picture.shape for picture in pictures], rng)
-    expected = [
-        naive(p, transform, *where) for p, *where in zip(pictures, draws.tops, draws.lefts, draws.mirrors, strict=True)
-    ]
-    assert np.array_equal(run(pictures, transform, draws), np.stack(expected))
+    assert np.array_equal(run(pictures, transform, draws), by_loops(pictures, transform, draws))
 
 
 @WAYS
