@@ -24,6 +24,7 @@ FLOORS = {
     "blob": 2,
     "device": 2,
     "rng": 0,
+    "capture": 0,
     "fillers": 2,
     "layers": 3,
     "wiring": 4,

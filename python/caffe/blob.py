@@ -39,7 +39,8 @@ class Memory:
         if self._tensor is None:
             self._tensor = torch.zeros(self.shape, device=self.device)
         if self._host_is_newer:
-            self._tensor = torch.from_numpy(self._host).to(self.device)
+            # in its place, for whoever holds the tensor; as `data`: a write that autograd does not see
+            self._tensor.data.copy_(torch.from_numpy(self._host))
             self._host_is_newer = False
         return self._tensor
 
@@ -61,13 +62,16 @@ class Memory:
         if self.device.type == "meta":  # a net of shapes alone: a layer of the user's may look, and sees zeros
             return np.zeros(self.shape, np.float32)
         tensor = self.tensor()
-        if self._host is None:
+        if self.device.type != "cpu":
+            values = tensor.detach().float().cpu().numpy()
+            if self._host is None:
+                self._host = np.empty(self.shape, np.float32)
+            np.copyto(self._host, values)
+            self._host_is_newer = True
+        elif self._host is None:
             if not tensor.is_contiguous() or tensor.dtype != torch.float32:
                 tensor = self._tensor = tensor.float().contiguous()
             self._host = tensor.numpy(force=True)
-        elif self.device.type != "cpu":
-            np.copyto(self._host, tensor.float().cpu().numpy())
-        self._host_is_newer = self.device.type != "cpu"
         return self._host
 
     def clear(self) -> None:

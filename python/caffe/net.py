@@ -157,7 +157,7 @@ class Net:
 
     def _parts(self, start: int, stop: int) -> Iterator[range]:
         """Layers from ``start`` to before ``stop``: chains together, unless somebody looks or may look inside."""
-        watched = self.debug_info or any(self._callbacks.values())
+        watched = self.debug_info or self.watched
         for chain in self._chains:
             part = range(max(start, chain.start), min(stop, chain.stop))
             if len(part) > 1 and (watched or (self._records(part) and not self._fused)):
@@ -414,6 +414,11 @@ class Net:
         weights.load_hdf5(self, str(path))
 
     # pycaffe: callbacks
+
+    @property
+    def watched(self) -> bool:
+        """Whether there are callbacks."""
+        return any(self._callbacks.values())
 
     def before_forward(self, callback: Callback) -> None:
         """Call ``callback(layer number)`` before each layer runs forward."""

@@ -20,6 +20,18 @@ CACHE_MB = 2048
 Key = TypeVar("Key")
 
 
+def limit() -> int:
+    """Give the budget in bytes.
+
+    Raises:
+        DataError: CAFFE_CACHE_MB is no whole number.
+    """
+    text = os.environ.get("CAFFE_CACHE_MB", str(CACHE_MB))
+    if not text.isdigit():
+        raise DataError(f"CAFFE_CACHE_MB must be a whole number of megabytes, it is {text!r}")
+    return int(text) * 2**20
+
+
 class Cache(Generic[Key]):
     """Decoded pictures of one source; may be used from many threads."""
 
@@ -29,10 +41,7 @@ class Cache(Generic[Key]):
 
     def __init__(self) -> None:
         self._kept: dict[Key, np.ndarray] = {}
-        text = os.environ.get("CAFFE_CACHE_MB", str(CACHE_MB))
-        if not text.isdigit():
-            raise DataError(f"CAFFE_CACHE_MB must be a whole number of megabytes, it is {text!r}")
-        self._limit = int(text) * 2**20
+        self._limit = limit()
 
     def get(self, key: Key) -> np.ndarray | None:
         """Give the picture, or None where it is not kept."""

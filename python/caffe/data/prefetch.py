@@ -21,8 +21,9 @@ import cv2
 import numpy as np
 import torch
 
+from caffe.data.on_device import Uploaded, Uploader
 from caffe.data.sources import Source, Token
-from caffe.data.transform import Draws, Transform, assemble, check_batch, draw, empty_batch, mean_like, put
+from caffe.data.transform import Draws, Transform, check_batch, draw, empty_batch, mean_like, put
 from caffe.errors import DataError
 
 
@@ -58,16 +59,16 @@ class BatchReader(Protocol[Made]):
 
 @dataclass(frozen=True)
 class Batch:
-    """Pictures on the host: cut out, for a GPU to transform; or transformed, for the CPU.
+    """Pictures, transformed for the CPU, or on a GPU, which is to transform them.
 
     Attributes:
-        pixels: [n, c, h, w], for a GPU uint8 or float32 and in pinned memory, else float32.
+        pixels: [n, c, h, w], float32, or what was uploaded.
         labels: [n], float32, as Caffe's label blob.
         draws: where the crops were cut and which pictures are to be mirrored.
         state: the reader's state after this batch.
     """
 
-    pixels: torch.Tensor
+    pixels: torch.Tensor | Uploaded
     labels: torch.Tensor
     draws: Draws
     state: dict[str, Any]
@@ -105,7 +106,8 @@ def _map(action: Callable[[Given], Got], things: Sequence[Given]) -> list[Got]:
 class Reader(Generic[Token]):
     """Makes batches from a source: records, chance and pixels come together here.
 
-    ``shares`` are this process's number and how many read: of every so many records it takes its own.
+    ``shares`` are this process's number and how many read: of every so many records it takes its own. With an
+    ``uploader`` the pictures are left to a GPU to transform.
     """
 
     def __init__(
@@ -114,7 +116,7 @@ class Reader(Generic[Token]):
         transform: Transform,
         batch_size: int,
         rng: np.random.Generator,
-        for_gpu: bool = False,
+        uploader: Uploader | None = None,
         shares: tuple[int, int] = (0, 1),
     ) -> None:
         self._source = source
@@ -124,7 +126,7 @@ class Reader(Generic[Token]):
         self._mine, self._processes = shares
         if self._processes > 1:  # all draw the same order of records, and each its own crops
             self._rng = rng.spawn(self._processes)[self._mine]
-        self._for_gpu = for_gpu
+        self._uploader = uploader
         self._mean: np.ndarray | None = None
         self._mean_of: tuple[tuple[int, ...], ...] = ()  # shape and strides of the pictures it is for
 
@@ -141,12 +143,11 @@ class Reader(Generic[Token]):
         shapes = [picture.shape for picture in pictures]
         check_batch(self._transform, shapes, [record.key for record in records])
         draws = draw(self._transform, shapes, self._rng)
-        pixels = self._bytes(pictures, draws) if self._for_gpu else self._values(pictures, draws)
         labels = torch.tensor([record.label for record in records], dtype=torch.float32)
-        return Batch(pixels, labels, draws, self.state())
-
-    def _bytes(self, pictures: Sequence[np.ndarray], draws: Draws) -> torch.Tensor:
-        return torch.from_numpy(assemble(pictures, self._transform.crop, draws)).pin_memory()
+        if self._uploader:
+            uploaded = self._uploader.upload([record.key for record in records], pictures, labels, draws)
+            return Batch(uploaded, labels, draws, self.state())
+        return Batch(self._values(pictures, draws), labels, draws, self.state())
 
     def _values(self, pictures: Sequence[np.ndarray], draws: Draws) -> torch.Tensor:
         transform = self._transform
@@ -171,8 +172,10 @@ class Reader(Generic[Token]):
             self._rng.bit_generator.state = state["rng"]
 
     def close(self) -> None:
-        """Close the source."""
+        """Close the source, and let go of what is on a GPU."""
         self._source.close()
+        if self._uploader:
+            self._uploader.close()
 
 
 class Prefetcher(Generic[AnyBatch]):

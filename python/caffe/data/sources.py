@@ -39,6 +39,9 @@ class Record:
 class Source(Protocol[Token]):
     """What a reader asks of a source; a ``Token`` names one record between `take` and `load`."""
 
+    def __len__(self) -> int:
+        """Number of records."""
+
     def peek(self) -> Token:
         """Give the next record's token and stay there."""
 

@@ -3,9 +3,9 @@
     out[n, c, y, x] = (picture[n, c, top + y, left + x'] - mean[c, top + y, left + x']) * scale
     x' = x, or crop - 1 - x where the picture is mirrored
 
-so the mean belongs to a place of the picture, and is mirrored with it. Chance (`draw`) is apart from arithmetic. For
-a GPU bytes are copied together (`assemble`) and transformed there, a batch at a time (`apply`); the CPU transforms
-(`put`) a picture at a time, while it is in the cache, with as many threads as decode.
+so the mean belongs to a place of the picture, and is mirrored with it. Chance (`draw`) is apart from arithmetic. A
+GPU transforms a batch at a time (`cut`), from bytes; the CPU a picture at a time (`put`), while it is in the cache,
+with as many threads as decode.
 """
 
 from __future__ import annotations
@@ -170,16 +170,17 @@ def empty_batch(pictures: Sequence[np.ndarray], crop: int, kind: np.dtype) -> np
     return np.empty((n, channels, height, width), kind)
 
 
-def assemble(pictures: Sequence[np.ndarray], crop: int, draws: Draws) -> np.ndarray:
-    """Copy the crops of pictures [c, h, w] into one array [n, c, crop or h, crop or w].
+def stack(pictures: Sequence[np.ndarray], crop: int, draws: Draws) -> tuple[np.ndarray, Draws]:
+    """Copy pictures [c, h, w] into one array [n, h, w, c] for `cut`, and say where in it the crops are.
 
-    It is uint8, or float32 where one of the pictures is.
+    Pictures of different sizes are cropped already. It is uint8, or float32 where one of the pictures is.
     """
-    batch = empty_batch(pictures, crop, np.result_type(*{picture.dtype for picture in pictures}))
-    height, width = batch.shape[2:]
-    for out, picture, top, left in zip(batch, pictures, draws.tops, draws.lefts, strict=True):
-        out[...] = picture[:, top : top + height, left : left + width]
-    return batch
+    if len({picture.shape for picture in pictures}) > 1:
+        places = zip(pictures, draws.tops, draws.lefts, strict=True)
+        pictures = [picture[:, top : top + crop, left : left + crop] for picture, top, left in places]
+        nowhere = np.zeros_like(draws.tops)
+        draws = Draws(nowhere, nowhere, draws.mirrors)
+    return np.stack([picture.transpose(1, 2, 0) for picture in pictures]), draws
 
 
 def mean_like(transform: Transform, batch: np.ndarray) -> np.ndarray | None:
@@ -236,54 +237,31 @@ def _mirrored(picture: np.ndarray) -> np.ndarray:
 
 
 def mean_tensor(transform: Transform, device: torch.device) -> torch.Tensor | None:
-    """Give the mean as `apply` takes it: [2, c, h, w], the picture and its mirror image, or values [k, 1, 1]."""
+    """Give the mean as `cut` takes it: the picture [h, w, c], or values [1 or c]."""
     if transform.mean_image is not None:
-        image = torch.from_numpy(transform.mean_image).to(device)
-        return torch.stack([image, image.flip(-1)])
+        return torch.from_numpy(transform.mean_image).to(device).permute(1, 2, 0).contiguous()
     if transform.mean_values is not None:
-        return torch.from_numpy(transform.mean_values).to(device).view(-1, 1, 1)
+        return torch.from_numpy(transform.mean_values).to(device)
     return None
 
 
-def apply(
-    pixels: torch.Tensor,
-    tops: torch.Tensor,
-    lefts: torch.Tensor,
-    mirrors: torch.Tensor | None,
-    mean: torch.Tensor | None,
-    scale: float,
-) -> torch.Tensor:
-    """Mirror, subtract the mean, scale.
+def cut(pictures: torch.Tensor, places: torch.Tensor, mean: torch.Tensor | None, transform: Transform) -> torch.Tensor:
+    """Cut, mirror, subtract the mean, scale: a batch at a time, with nothing that waits for the device.
 
     Shapes:
-        pixels: [n, c, h, w], uint8 or float32, cut out already, any memory order.
-        tops, lefts, mirrors: [n], where each was cut out and whether it is mirrored; None mirrors nothing.
+        pictures: [k, h, w, c], uint8 or float32.
+        places: [n, 4], int64: number of the picture, top and left of its crop, 1 where it is mirrored.
         mean: what `mean_tensor` gives.
-        result: [n, c, h, w], float32, contiguous, on the device of ``pixels``; memory of its own.
+        result: [n, c, crop or h, crop or w], float32, the channels innermost in memory.
     """
-    pixels = pixels.contiguous()
-    if mirrors is not None:  # on bytes: cheaper than on floats
-        pixels = torch.where(mirrors.view(-1, 1, 1, 1), pixels.flip(-1), pixels)
-    values = pixels.to(torch.float32, copy=True)
-    if mean is not None and mean.dim() == 4:
-        mean = _windows(mean, tops, lefts, mirrors, values.shape[2], values.shape[3])
+    height, width = (transform.crop or side for side in pictures.shape[1:3])
+    number, top, left, mirrored = places.unsqueeze(2).unbind(1)  # [n, 1] each
+    steps = torch.arange(width, device=places.device)
+    rows = (top + torch.arange(height, device=places.device)).unsqueeze(2)  # [n, h, 1]
+    columns = (left + torch.where(mirrored > 0, width - 1 - steps, steps)).unsqueeze(1)  # [n, 1, w]
+    values = pictures[number.unsqueeze(2), rows, columns].float()  # [n, h, w, c]
     if mean is not None:
-        values.sub_(mean)
-    return values.mul_(scale) if scale != 1 else values
-
-
-def _windows(
-    mean: torch.Tensor,
-    tops: torch.Tensor,
-    lefts: torch.Tensor,
-    mirrors: torch.Tensor | None,
-    height: int,
-    width: int,
-) -> torch.Tensor:
-    """The mean behind each crop, [n, c, h, w]; behind a mirrored one, cut from the mirrored mean."""
-    side = torch.zeros_like(lefts)
-    if mirrors is not None:
-        side = mirrors.long()
-        lefts = torch.where(mirrors, mean.shape[3] - width - lefts, lefts)
-    windows = mean.unfold(2, height, 1).unfold(3, width, 1)  # [2, c, tops, lefts, h, w], a view
-    return windows[side, :, tops, lefts]
+        values.sub_(mean[rows, columns] if mean.dim() == 3 else mean)
+    if transform.scale != 1:
+        values.mul_(transform.scale)
+    return values.permute(0, 3, 1, 2)

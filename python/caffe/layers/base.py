@@ -8,6 +8,7 @@ Caffe's gradient is not autograd's, and then as a `torch.autograd.Function` with
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from math import prod
 from typing import Any, ClassVar, Generic
@@ -44,6 +45,8 @@ class Layer:
         half: what it does where a net's precision is below float32: None computes in float32 all the same, False in the
             type that its bottoms have, True in the lower precision.
         gives_away_top: the top is memory of its own, which neither this layer nor its gradient reads again.
+        waits: a pass goes through the host, or through memory of its own that changes its place, so that a GPU cannot
+            repeat it by itself.
     """
 
     type: ClassVar[str] = ""
@@ -55,6 +58,7 @@ class Layer:
     is_data: ClassVar[bool] = False
     half: ClassVar[bool | None] = None
     gives_away_top: ClassVar[bool] = False
+    waits: ClassVar[bool] = False
 
     def __init__(self, param: LayerParameter, device: torch.device) -> None:
         self.param = param
@@ -193,6 +197,7 @@ class BlobLayer(Layer):
         bottom, top: the blobs that the net joins it to, before `setup`.
     """
 
+    waits = True
     bottom: list[Blob]
     top: list[Blob]
 
@@ -202,11 +207,31 @@ class BlobLayer(Layer):
 
 
 class ReadingLayer(Layer, Generic[AnyBatch]):
-    """A layer whose batches a thread makes ahead; `setup` makes the prefetcher."""
+    """A layer whose batches a thread makes ahead; `setup` makes the prefetcher.
+
+    Attributes:
+        staged: batches that `forward` takes before it asks for new ones.
+    """
 
     bottoms = (0, 0)
     is_data = True
     _prefetcher: Prefetcher[AnyBatch]
+
+    def __init__(self, param: LayerParameter, device: torch.device) -> None:
+        super().__init__(param, device)
+        self.staged: deque[Sequence[torch.Tensor]] = deque()
+
+    def stage(self) -> tuple[torch.Tensor, ...]:
+        """Take the next batch to the device."""
+        raise NotImplementedError(f"{type(self).__name__} must give its batches")
+
+    def compute(self, *staged: torch.Tensor) -> list[torch.Tensor]:
+        """Give the tops of a batch: what was staged, unless a subclass computes more."""
+        return list(staged)
+
+    def forward(self, *bottoms: torch.Tensor) -> list[torch.Tensor]:
+        """Give the next batch."""
+        return self.compute(*(self.staged.popleft() if self.staged else self.stage()))
 
     def state(self) -> dict[str, Any]:
         """Reading position and random state after the last batch given, in plain values."""

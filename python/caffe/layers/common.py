@@ -65,6 +65,7 @@ class Embed(Layer):
 
     differentiable = (False,)
     undifferentiable = "its input"
+    waits = True
 
     def setup(self, bottoms: Sequence[Shape]) -> None:
         p = self.param.embed_param

@@ -9,15 +9,21 @@ import numpy as np
 import torch
 
 from caffe import glog, parallel, rng
+from caffe.data.on_device import Uploaded, Uploader
 from caffe.data.prefetch import Batch, Prefetcher, Reader
 from caffe.data.sources import Database, ImageList, Source
-from caffe.data.transform import apply, load_transform, mean_tensor, output_shape
+from caffe.data.transform import cut, load_transform, mean_tensor, output_shape
 from caffe.layers.base import Layer, ReadingLayer, Shape
 from caffe.layers.registry import register
 from caffe.proto.caffe_pb2 import LayerParameter
 
 ON_CPU = 2
 """Batches made ahead on a CPU where the net says nothing: Caffe's 4 would only take memory."""
+
+
+def leaves_to(device: torch.device) -> bool:
+    """Whether pictures are left to the device to transform."""
+    return device.type == "cuda"
 
 
 class _Pictures(ReadingLayer[Batch]):
@@ -49,10 +55,11 @@ class _Pictures(ReadingLayer[Batch]):
         shape = output_shape(transform, record.pixels.shape, record.key)
         self._shapes: list[Shape] = [(batch_size, *shape), (batch_size,)]
         glog.info(self.place, f"output data size: {','.join(map(str, self._shapes[0]))}")
-        on_gpu = self.device.type == "cuda"
+        on_gpu = leaves_to(self.device)
         self._transform, self._mean = transform, mean_tensor(transform, self.device) if on_gpu else None
         shares = (parallel.solver_rank(), parallel.solver_count()) if self.training else (0, 1)
-        reader = Reader(source, transform, batch_size, generator, on_gpu, shares)
+        uploader = Uploader(self.device, transform.crop, len(source)) if on_gpu else None
+        reader = Reader(source, transform, batch_size, generator, uploader, shares)
         ahead = self.param.data_param
         self._prefetcher = Prefetcher(reader, ahead.prefetch if on_gpu or ahead.HasField("prefetch") else ON_CPU)
 
@@ -60,23 +67,16 @@ class _Pictures(ReadingLayer[Batch]):
         """Shapes of the last batch; without crop_size each batch has its pictures' size."""
         return self._shapes[: len(self.param.top)]
 
-    def forward(self, *bottoms: torch.Tensor) -> list[torch.Tensor]:
-        """Give the next batch."""
+    def stage(self) -> tuple[torch.Tensor, ...]:
         batch = self._prefetcher.next()
-        data = batch.pixels if self.device.type == "cpu" else self._transformed(batch)
-        self._shapes[0] = tuple(data.shape)
-        return [data, batch.labels.to(self.device)][: len(self.param.top)]
+        return batch.pixels.take() if isinstance(batch.pixels, Uploaded) else (batch.pixels, batch.labels)
 
-    def _transformed(self, batch: Batch) -> torch.Tensor:
-        draws, device = batch.draws, self.device
-        return apply(
-            batch.pixels.to(device, non_blocking=True),
-            torch.from_numpy(draws.tops).to(device),
-            torch.from_numpy(draws.lefts).to(device),
-            torch.from_numpy(draws.mirrors).to(device) if self._transform.mirror else None,
-            self._mean,
-            self._transform.scale,
-        )
+    def compute(self, *staged: torch.Tensor) -> list[torch.Tensor]:
+        data, labels, *places = staged
+        if places:
+            data = cut(data, places[0], self._mean, self._transform)
+        self._shapes[0] = tuple(data.shape)
+        return [data, labels][: len(self.param.top)]
 
 
 @register("ImageData")

@@ -59,10 +59,12 @@ class HDF5Data(ReadingLayer[RowBatch]):
     def reshape(self, bottoms: Sequence[Shape]) -> list[Shape]:
         return self._shapes
 
-    def forward(self, *bottoms: torch.Tensor) -> list[torch.Tensor]:
-        arrays = self._prefetcher.next().arrays
-        self._shapes = [array.shape for array in arrays]
-        return [torch.from_numpy(array).to(self.device) for array in arrays]
+    def stage(self) -> tuple[torch.Tensor, ...]:
+        return tuple(torch.from_numpy(array).to(self.device) for array in self._prefetcher.next().arrays)
+
+    def compute(self, *staged: torch.Tensor) -> list[torch.Tensor]:
+        self._shapes = [tuple(tensor.shape) for tensor in staged]
+        return list(staged)
 
 
 @register("HDF5Output")
@@ -79,6 +81,7 @@ class HDF5Output(Layer):
     bottoms = (2, 2)
     tops = (0, 0)
     differentiable = (False,)
+    waits = True
 
     def setup(self, bottoms: Sequence[Shape]) -> None:
         name = self.param.hdf5_output_param.file_name

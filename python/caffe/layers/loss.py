@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
-from caffe import glog
+from caffe import capture, glog
 from caffe.layers.base import Layer, LossLayer, Shape, describe, rows_of, with_slope
 from caffe.layers.registry import register
 from caffe.proto.binary import read_message
@@ -44,12 +44,15 @@ def class_numbers(
     """Labels as flat int64 class numbers, and which of them count; ignored ones read as class 0.
 
     Raises:
-        LayerError: a label is outside 0 … classes − 1. (BVLC reads and writes beside its memory then.)
+        LayerError: a label is outside 0 … classes − 1. (BVLC reads and writes beside its memory then.) While an
+            iteration is captured nobody can be told; the loss is NaN then whenever a label is outside.
     """
     target = labels.detach().flatten().long()
     counted = torch.ones_like(target, dtype=torch.bool) if ignore is None else target != ignore
     outside = counted & ((target < 0) | (target >= classes))
-    if outside.any():
+    if capture.defers(outside):
+        counted = counted & ~outside
+    elif outside.any():
         wrong = target[outside]
         raise layer.error(
             f"label {int(wrong[0])} is outside 0 to {classes - 1} ({len(wrong)} of {len(target)} labels in this "
@@ -140,9 +143,10 @@ class Accuracy(Layer):
         hit = ((scores >= own).sum(1) - 1 < p.top_k) & counted
         tops = [hit.sum().float() / counted.sum().clamp(min=1)]
         if len(self.param.top) > 1:
-            every = torch.bincount(target[counted], minlength=scores.shape[1])
-            right = torch.bincount(target[hit], minlength=scores.shape[1])
-            tops.append(right.float() / every.clamp(min=1))
+            right, every = (
+                scores.new_zeros(scores.shape[1]).index_add(0, target, which.to(scores)) for which in (hit, counted)
+            )
+            tops.append(right / every.clamp(min=1))
         return tops
 
 

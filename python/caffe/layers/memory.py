@@ -73,6 +73,7 @@ class MemoryData(Layer):
 
     bottoms = (0, 0)
     tops = (2, 2)
+    waits = True
 
     def setup(self, bottoms: Sequence[Shape]) -> None:
         p = self.param.memory_data_param

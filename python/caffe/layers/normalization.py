@@ -122,7 +122,7 @@ class BatchNorm(ElementwiseLayer):
         """Add the batch's statistics to the decaying sums."""
         keep = self.param.batch_norm_param.moving_average_fraction
         for blob, value in zip(self.blobs, (mean, variance, torch.ones_like(mean[:1])), strict=True):
-            blob.set_data(blob.data_tensor() * keep + value)
+            blob.data_tensor().mul_(keep).add_(value)
 
 
 @register("MVN")

@@ -129,12 +129,12 @@ class Pooling(Layer):
             return F.avg_pool2d(x, self.kernel, self.stride, self.pad, ceil_mode=True)
         padded = self._padded(x, 0.0)
         sums = F.avg_pool2d(padded, self.kernel, self.stride, divisor_override=1)
-        return sums / torch.outer(*(self._extents(x.shape[2 + i], i) for i in (0, 1))).to(x)
+        return sums / torch.outer(*(self._extents(x, i) for i in (0, 1))).to(x)
 
-    def _extents(self, size: int, i: int) -> torch.Tensor:
-        """Length of each window along axis i, clipped to image and pad."""
-        start = torch.arange(self.size[i]) * self.stride[i] - self.pad[i]
-        return (start + self.kernel[i]).clamp(max=size + self.pad[i]) - start
+    def _extents(self, x: torch.Tensor, i: int) -> torch.Tensor:
+        """Length of each window along axis i of the picture, clipped to image and pad."""
+        start = torch.arange(self.size[i], device=x.device) * self.stride[i] - self.pad[i]
+        return (start + self.kernel[i]).clamp(max=x.shape[2 + i] + self.pad[i]) - start
 
     def _stochastic(self, x: torch.Tensor) -> torch.Tensor:
         """Zeiler and Fergus 2013: draw each window's value with probability in proportion to it.

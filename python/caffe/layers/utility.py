@@ -229,6 +229,7 @@ class Filter(Layer):
     bottoms = (2, None)
     tops = (1, None)
     undifferentiable = "filter index inputs"
+    waits = True
 
     def setup(self, bottoms: Sequence[Shape]) -> None:
         if len(self.param.top) != len(bottoms) - 1:
@@ -268,6 +269,7 @@ class BatchReindex(Layer):
     bottoms = (2, 2)
     differentiable = (True, False)
     undifferentiable = "index"
+    waits = True
 
     def reshape(self, bottoms: Sequence[Shape]) -> list[Shape]:
         shape, numbers = bottoms

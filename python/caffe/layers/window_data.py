@@ -86,6 +86,6 @@ class WindowData(ReadingLayer[WindowBatch]):
     def reshape(self, bottoms: Sequence[Shape]) -> list[Shape]:
         return [self._shape, self._shape[:1]]
 
-    def forward(self, *bottoms: torch.Tensor) -> list[torch.Tensor]:
+    def stage(self) -> tuple[torch.Tensor, ...]:
         batch = self._prefetcher.next()
-        return [torch.from_numpy(values).to(self.device) for values in (batch.data, batch.labels)]
+        return tuple(torch.from_numpy(values).to(self.device) for values in (batch.data, batch.labels))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import torch
+
 from caffe.solvers.registry import register
-from caffe.solvers.sgd import SGDSolver
-from caffe.wiring import Learnable
+from caffe.solvers.sgd import Alike, SGDSolver
 
 
 @register("AdaDelta")
@@ -16,11 +17,13 @@ class AdaDeltaSolver(SGDSolver):
 
     histories = 2
 
-    def _compute_update(self, number: int, parameter: Learnable, rate: float) -> None:
+    def _compute_update(self, alike: Alike) -> None:
+        (gradients, steps), diffs = alike.histories, alike.diffs
         delta, fade = self.param.delta, 1 - self.param.momentum
-        diff, gradients = parameter.blob.diff_tensor(), self.history[number]
-        steps = self.history[number + len(self.net.learnable)]
-        gradients.lerp_(diff.square(), fade)
-        diff.mul_(((steps + delta) / (gradients + delta)).sqrt_())
-        steps.lerp_(diff.square(), fade)
-        diff.mul_(rate)
+        torch._foreach_lerp_(gradients, torch._foreach_mul(diffs, diffs), fade)
+        ratios = torch._foreach_add(steps, delta)
+        torch._foreach_div_(ratios, torch._foreach_add(gradients, delta))
+        torch._foreach_sqrt_(ratios)
+        torch._foreach_mul_(diffs, ratios)
+        torch._foreach_lerp_(steps, torch._foreach_mul(diffs, diffs), fade)
+        torch._foreach_mul_(diffs, alike.rate)

@@ -6,8 +6,7 @@ import torch
 
 from caffe.errors import SolverError
 from caffe.solvers.registry import register
-from caffe.solvers.sgd import SGDSolver
-from caffe.wiring import Learnable
+from caffe.solvers.sgd import Alike, SGDSolver
 
 
 @register("AdaGrad")
@@ -22,10 +21,13 @@ class AdaGradSolver(SGDSolver):
                 f"with {self.type}. Leave momentum out of the solver file"
             )
 
-    def _compute_update(self, number: int, parameter: Learnable, rate: float) -> None:
-        diff, history = parameter.blob.diff_tensor(), self.history[number]
-        self._remember(history, diff.square())
-        diff.mul_(rate).div_(history.sqrt() + self.param.delta)
+    def _compute_update(self, alike: Alike) -> None:
+        (history,) = alike.histories
+        self._remember(history, torch._foreach_mul(alike.diffs, alike.diffs))
+        below = torch._foreach_sqrt(history)
+        torch._foreach_add_(below, self.param.delta)
+        torch._foreach_mul_(alike.diffs, alike.rate)
+        torch._foreach_div_(alike.diffs, below)
 
-    def _remember(self, history: torch.Tensor, square: torch.Tensor) -> None:
-        history.add_(square)
+    def _remember(self, history: list[torch.Tensor], squares: tuple[torch.Tensor, ...]) -> None:
+        torch._foreach_add_(history, squares)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import torch
+
 from caffe.solvers.registry import register
-from caffe.solvers.sgd import SGDSolver
-from caffe.wiring import Learnable
+from caffe.solvers.sgd import Alike, SGDSolver
 
 
 @register("Adam")
@@ -17,11 +18,16 @@ class AdamSolver(SGDSolver):
 
     histories = 2
 
-    def _compute_update(self, number: int, parameter: Learnable, rate: float) -> None:
+    def _correction(self) -> float:
         p, t = self.param, self.iter + 1
-        diff, mean = parameter.blob.diff_tensor(), self.history[number]
-        square = self.history[number + len(self.net.learnable)]
-        mean.lerp_(diff, 1 - p.momentum)
-        square.lerp_(diff.square(), 1 - p.momentum2)
-        correction = (1 - p.momentum2**t) ** 0.5 / (1 - p.momentum**t)
-        diff.copy_(mean).mul_(rate * correction).div_(square.sqrt() + p.delta)
+        return (1 - p.momentum2**t) ** 0.5 / (1 - p.momentum**t)
+
+    def _compute_update(self, alike: Alike) -> None:
+        (means, squares), p = alike.histories, self.param
+        torch._foreach_lerp_(means, alike.diffs, 1 - p.momentum)
+        torch._foreach_lerp_(squares, torch._foreach_mul(alike.diffs, alike.diffs), 1 - p.momentum2)
+        below = torch._foreach_sqrt(squares)
+        torch._foreach_add_(below, p.delta)
+        torch._foreach_copy_(alike.diffs, means)
+        torch._foreach_mul_(alike.diffs, alike.rate)
+        torch._foreach_div_(alike.diffs, below)

@@ -18,5 +18,5 @@ class RMSPropSolver(AdaGradSolver):
         if not 0 <= self.param.rms_decay < 1:
             raise SolverError(f"rms_decay should lie between 0 and 1 (1 excluded), it is {self.param.rms_decay:g}")
 
-    def _remember(self, history: torch.Tensor, square: torch.Tensor) -> None:
-        history.lerp_(square, 1 - self.param.rms_decay)
+    def _remember(self, history: list[torch.Tensor], squares: tuple[torch.Tensor, ...]) -> None:
+        torch._foreach_lerp_(history, squares, 1 - self.param.rms_decay)

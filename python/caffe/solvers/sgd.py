@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
 import torch
 
 from caffe import glog
@@ -9,6 +12,25 @@ from caffe.errors import SolverError
 from caffe.solvers.registry import register
 from caffe.solvers.solver import Solver
 from caffe.wiring import Learnable
+
+Rate = float | torch.Tensor
+"""A tensor, without axes, where the iteration that it is for has been captured."""
+
+
+@dataclass
+class Alike:
+    """Parameters that are updated with one rate and one decay.
+
+    Attributes:
+        data, diffs: their values and gradients.
+        histories: what the rule remembers of each, one list a kind.
+    """
+
+    rate: Rate
+    decay: float
+    data: list[torch.Tensor]
+    diffs: list[torch.Tensor]
+    histories: list[list[torch.Tensor]]
 
 
 @register("SGD")
@@ -27,22 +49,48 @@ class SGDSolver(Solver):
         if self.param.regularization_type not in ("L1", "L2"):
             raise SolverError(f"Unknown regularization type: {self.param.regularization_type} (known types: L1, L2)")
 
-    @torch.no_grad()
     def apply_update(self) -> None:
         """Update every learnable parameter from its gradient; afterwards its diff holds what was subtracted."""
-        rate = self.lr
-        if self.param.display and self.iter % self.param.display == 0:
-            glog.info("sgd_solver.cpp:112", f"Iteration {self.iter}, lr = {rate:g}")
+        self.log_rate()
         self._clip_gradients()
-        for number, parameter in enumerate(self.net.learnable):
-            local = rate * parameter.lr_mult
-            if local == 0 and not parameter.blob.has_diff:
-                continue  # frozen: nothing was computed and nothing moves
-            self._normalize(parameter)
-            self._regularize(parameter)
-            self._compute_update(number, parameter, local)
-            parameter.blob.data_tensor().sub_(parameter.blob.diff_tensor())
+        self.update(self.rates())
 
+    def rates(self) -> dict[float, float]:
+        """Rate of this iteration for each lr_mult."""
+        return {p.lr_mult: self.lr * p.lr_mult * self._correction() for p in self.net.learnable}
+
+    def _correction(self) -> float:
+        """What the rule multiplies all rates by in this iteration."""
+        return 1.0
+
+    @torch.no_grad()
+    def update(self, rates: Mapping[float, Rate]) -> None:
+        """Update from gradients that are clipped, with these rates for each lr_mult."""
+        for alike in self._alike(rates):
+            self._normalize(alike)
+            self._regularize(alike)
+            self._compute_update(alike)
+            torch._foreach_sub_(alike.data, alike.diffs)
+
+    def _alike(self, rates: Mapping[float, Rate]) -> Iterator[Alike]:
+        """Parameters in groups, which a GPU updates with a few calls; on a CPU, to spare memory, one by one."""
+        count, groups = len(self.net.learnable), dict[object, list[tuple[int, Learnable]]]()
+        for number, parameter in enumerate(self.net.learnable):
+            if parameter.lr_mult == 0 and not parameter.blob.has_diff:
+                continue  # frozen: nothing was computed and nothing moves
+            kind = parameter.lr_mult, parameter.decay_mult
+            groups.setdefault(number if self.net.device.type == "cpu" else kind, []).append((number, parameter))
+        for group in groups.values():
+            first = group[0][1]
+            yield Alike(
+                rates[first.lr_mult],
+                self.param.weight_decay * first.decay_mult,
+                [p.blob.data_tensor() for _, p in group],
+                [p.blob.diff_tensor() for _, p in group],
+                [[self.history[number + kind * count] for number, _ in group] for kind in range(self.histories)],
+            )
+
+    @torch.no_grad()
     def _clip_gradients(self) -> None:
         limit = self.param.clip_gradients
         if limit < 0:
@@ -58,19 +106,18 @@ class SGDSolver(Solver):
             for diff in diffs:
                 diff.mul_(scale)
 
-    def _normalize(self, parameter: Learnable) -> None:
+    def _normalize(self, alike: Alike) -> None:
         if self.param.iter_size > 1:
-            parameter.blob.diff_tensor().mul_(1 / self.param.iter_size)
+            torch._foreach_mul_(alike.diffs, 1 / self.param.iter_size)
 
-    def _regularize(self, parameter: Learnable) -> None:
-        decay = self.param.weight_decay * parameter.decay_mult
-        if not decay:
-            return
-        data, diff = parameter.blob.data_tensor(), parameter.blob.diff_tensor()
-        diff.add_(data if self.param.regularization_type == "L2" else data.sign(), alpha=decay)
+    def _regularize(self, alike: Alike) -> None:
+        if alike.decay:
+            l2 = self.param.regularization_type == "L2"
+            torch._foreach_add_(alike.diffs, alike.data if l2 else torch._foreach_sign(alike.data), alpha=alike.decay)
 
-    def _compute_update(self, number: int, parameter: Learnable, rate: float) -> None:
-        """Turn the parameter's diff into what will be subtracted from it."""
-        diff, history = parameter.blob.diff_tensor(), self.history[number]
-        diff.mul_(rate).add_(history, alpha=self.param.momentum)
-        history.copy_(diff)
+    def _compute_update(self, alike: Alike) -> None:
+        """Turn the diffs into what will be subtracted from the parameters."""
+        (history,) = alike.histories
+        torch._foreach_mul_(alike.diffs, alike.rate)
+        torch._foreach_add_(alike.diffs, history, alpha=self.param.momentum)
+        torch._foreach_copy_(history, alike.diffs)

@@ -42,6 +42,8 @@ class Solver:
         poll_testing: the same before each test batch; what `poll` says, by default.
         gradients_ready: `Net.gradients_ready` of the last of an iteration's backward passes.
         extensions: what watches the run.
+        iteration: does forward, backward and update and gives the loss, in the place of `compute_gradients` and
+            `apply_update`.
         keeps_blobs: whether the train net's blobs hold their values after an iteration. On a CPU it saves memory to
             let go of them, unless the loss is no number.
     """
@@ -58,6 +60,7 @@ class Solver:
         self.history: list[torch.Tensor] = []
         self.extensions: list[Extension] = []
         self.keeps_blobs = True
+        self.iteration: Callable[[], torch.Tensor] | None = None
         self._callbacks: list[tuple[Callable[[], None], Callable[[], None]]] = []
         self._stopped = False
         self._unsaved = False  # the last snapshot in the course of the run failed
@@ -82,6 +85,11 @@ class Solver:
     def apply_update(self) -> None:
         """Update the net's parameters from their gradients."""
         raise NotImplementedError(f"{type(self).__name__} must have an update rule")
+
+    def log_rate(self) -> None:
+        """Log the rate where the iteration is one to display."""
+        if self.param.display and self.iter % self.param.display == 0:
+            glog.info("sgd_solver.cpp:112", f"Iteration {self.iter}, lr = {self.lr:g}")
 
     # Making the nets
 
@@ -143,14 +151,17 @@ class Solver:
             for on_start, _ in self._callbacks:
                 on_start()
             self.net.debug_info = p.debug_info and bool(p.display) and self.iter % p.display == 0
-            self._losses.append(self.compute_gradients())
+            self._losses.append(self.iteration() if self.iteration else self.compute_gradients())
             if p.display and self.iter % p.display == 0:
                 self._log_iteration()
             for extension in self.extensions:
                 extension.computed(self, self._losses[-1])
             for _, on_gradients_ready in self._callbacks:
                 on_gradients_ready()
-            self.apply_update()
+            if self.iteration:
+                self.log_rate()
+            else:
+                self.apply_update()
             self.iter += 1
             for extension in self.extensions:
                 extension.updated(self)
@@ -239,6 +250,11 @@ class Solver:
             extension.tested(self, number, outputs)
 
     # pycaffe
+
+    @property
+    def watched(self) -> bool:
+        """Whether there are callbacks."""
+        return bool(self._callbacks)
 
     def add_callback(self, on_start: Callable[[], None], on_gradients_ready: Callable[[], None]) -> None:
         """Call the first before each iteration's forward pass, the second before its update."""

@@ -25,6 +25,9 @@ class Numbers:
         self.closed = False
         self.reached: dict[int, threading.Event] = {}
 
+    def __len__(self) -> int:
+        return 12
+
     def peek(self) -> int:
         return self.position
 

@@ -10,9 +10,8 @@ import torch
 from caffe.data.transform import (
     Draws,
     Transform,
-    apply,
-    assemble,
     check_batch,
+    cut,
     draw,
     empty_batch,
     load_transform,
@@ -20,6 +19,7 @@ from caffe.data.transform import (
     mean_tensor,
     output_shape,
     put,
+    stack,
 )
 from caffe.errors import CaffeError, DataError
 from caffe.proto.binary import write_message
@@ -59,15 +59,10 @@ def by_loops(pictures: list[np.ndarray], transform: Transform, draws: Draws) -> 
 
 
 def a_batch_at_a_time(pictures: list[np.ndarray], transform: Transform, draws: Draws) -> np.ndarray:
-    values = apply(
-        torch.from_numpy(assemble(pictures, transform.crop, draws)),
-        torch.from_numpy(draws.tops),
-        torch.from_numpy(draws.lefts),
-        torch.from_numpy(draws.mirrors) if transform.mirror else None,
-        mean_tensor(transform, CPU),
-        transform.scale,
-    )
-    assert values.is_contiguous()
+    together, draws = stack(pictures, transform.crop, draws)
+    places = np.stack([np.arange(len(pictures)), draws.tops, draws.lefts, draws.mirrors], 1)
+    values = cut(torch.from_numpy(together), torch.from_numpy(places), mean_tensor(transform, CPU), transform)
+    assert values.is_contiguous(memory_format=torch.channels_last)
     return values.numpy()
 
 
@@ -133,13 +128,6 @@ def test_pictures_are_left_alone(run: Run) -> None:
     picture = np.arange(48, dtype=np.float32).reshape(4, 4, 3).transpose(2, 0, 1)
     run([picture], transform, Draws(np.array([1]), np.array([1]), np.array([True])))
     assert np.array_equal(picture.transpose(1, 2, 0).ravel(), np.arange(48))
-
-
-def test_apply_leaves_its_arguments_alone() -> None:
-    pixels = torch.ones(2, 3, 4, 4)
-    nowhere = torch.zeros(2, dtype=torch.int64)
-    apply(pixels, nowhere, nowhere, None, torch.ones(1, 1, 1), 2.0)
-    assert torch.equal(pixels, torch.ones(2, 3, 4, 4))
 
 
 def test_the_crop_is_in_the_middle_without_training() -> None:
