@@ -68,6 +68,7 @@ class _Recurrent(Layer):
     tops = (1, None)
     undifferentiable = "sequence indicators"
     states: ClassVar[int]
+    waits = True
 
     def flows_to(self, bottom: int) -> bool:
         return bottom != 1

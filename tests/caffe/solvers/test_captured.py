@@ -1,12 +1,11 @@
 """Iterations repeated without the host, against the same iterations run as usual.
 
-A tape stands in for the CUDA graph: it notes every operation on tensors with the memory that it reads and writes, and
-repeats them on that memory, whatever Python would have done by then. What a GPU could not do alone, it refuses.
+A tape of tensor operations stands in for the CUDA graph.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,67 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from tape import Tape
 
 import caffe
-from caffe import glog, rng
+from caffe import glog
 from caffe.layers import data
 from caffe.solvers.captured import WARM_UP, CapturedIteration, obstacle
-
-aten = torch.ops.aten
-WAITS = {aten._local_scalar_dense.default, aten.nonzero.default, aten.equal.default, aten.is_nonzero.default}
-
-
-class Tape(TorchDispatchMode):
-    """Notes and repeats."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.steps: list[Callable[[], None]] = []
-        self.captures = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in WAITS or func is aten.lift_fresh.default:
-            raise RuntimeError(f"operation not permitted when stream is capturing: {func}")
-        kwargs = kwargs or {}
-        out = func(*args, **kwargs)
-        results = func._schema.returns
-        if all(result.alias_info is None for result in results):
-            self.steps.append(lambda: self._again(func, args, kwargs, out))
-        elif any(argument.alias_info and argument.alias_info.is_write for argument in func._schema.arguments):
-            self.steps.append(lambda: func(*args, **kwargs))
-        return out
-
-    @staticmethod
-    def _again(func: Any, args: Any, kwargs: Any, out: Any) -> None:
-        new = func(*args, **kwargs)
-        for old, values in zip(*((x if isinstance(x, (tuple, list)) else (x,)) for x in (out, new)), strict=True):
-            if isinstance(old, torch.Tensor):
-                old.detach().copy_(values)
-
-    @contextmanager
-    def scope(self) -> Iterator[None]:
-        yield
-
-    @contextmanager
-    def capture(self) -> Iterator[None]:
-        self.steps.clear()
-        self.captures += 1
-        before = rng.state()
-        state = [(x, x.clone()) for x in self.persistent()]
-        with self:
-            yield
-        rng.restore(before)  # what was noted is not done yet
-        for x, values in state:
-            x.copy_(values)
-
-    persistent: Callable[[], list[torch.Tensor]]
-
-    @torch.no_grad()
-    def replay(self) -> None:
-        for step in self.steps:
-            step()
-
 
 NET = """
 layer {{ name: "data" type: "ImageData" top: "data" top: "label"
@@ -122,9 +66,8 @@ def solver_of(folder: Path, net: str, more: str = "") -> caffe.SGDSolver:
 
 def captured(solver: caffe.SGDSolver) -> Tape:
     """Let the solver's iterations be captured."""
-    tape = Tape()
     blobs = [blob for row in solver.net.params.values() for blob in row]
-    tape.persistent = lambda: [blob.data_tensor() for blob in blobs] + solver.history
+    tape = Tape(lambda: [blob.data_tensor() for blob in blobs] + solver.history)
     solver.iteration = CapturedIteration(solver, tape).run
     return tape
 
