@@ -69,3 +69,19 @@ def test_a_blob_seen_in_another_shape_shares_values_and_gradients() -> None:
     other.add_diff(torch.ones(6))
     np.testing.assert_array_equal(owner.data, [[0, 1, 2], [3, 4, 5]])
     assert owner.diff.sum() == 6
+
+
+def test_memory_of_a_device_stays_where_it_is() -> None:
+    blob = caffe.Blob((2, 3), torch.device("cuda"))  # tells host and device apart, wherever the tensors are
+    values = torch.arange(12.0).view(3, 4).t()[1:3, :]  # no memory order that numpy would show
+    blob.set_data(values)
+    view = blob.data
+    np.testing.assert_array_equal(view, values)
+    view[1, 2] = 50
+    assert values[1, 2] == 10
+    assert blob.data_tensor() is values
+    assert values[1, 2] == 50
+    values[0, 0] = 7
+    assert view[0, 0] == 1
+    assert blob.data is view
+    assert view[0, 0] == 7
