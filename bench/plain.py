@@ -99,15 +99,24 @@ NETS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-def training_step(model: str, pictures: torch.Tensor, labels: torch.Tensor) -> Callable[[], object]:
-    """What does one iteration: eager, channels_last, float32, SGD with momentum and weight decay."""
-    net = NETS[model]().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+def training_step(
+    model: str, pictures: torch.Tensor, labels: torch.Tensor, half: bool = False, compiled: bool = False
+) -> Callable[[], object]:
+    """What does one iteration where the pictures are: channels_last, SGD with momentum and weight decay.
+
+    In float32 or, with ``half``, mixed with bfloat16; eager or compiled.
+    """
+    device = pictures.device
+    net = NETS[model]().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    run = torch.compile(net) if compiled else net
     pictures = pictures.contiguous(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(net.parameters(), 1e-6, momentum=0.9, weight_decay=0.0005)
 
     def step() -> None:
         optimizer.zero_grad()
-        nn.functional.cross_entropy(net(pictures), labels).backward()
+        with torch.autocast(device.type, torch.bfloat16, enabled=half):
+            scores = run(pictures)
+        nn.functional.cross_entropy(scores.float(), labels).backward()
         optimizer.step()
 
     return step

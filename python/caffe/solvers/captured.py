@@ -158,6 +158,15 @@ class CapturedIteration:
         return True
 
 
+def capture_iterations(solver: SGDSolver) -> None:
+    """Let a solver whose net is on a GPU do its iterations by a graph; log why, where it cannot."""
+    if problem := obstacle(solver):
+        glog.info("solver.cpp:215", f"No CUDA graph of an iteration: {problem}.")
+        return
+    torch.backends.cudnn.benchmark = True  # shapes stay
+    solver.iteration = CapturedIteration(solver, CudaGraph(solver.net.device)).run
+
+
 def obstacle(solver: SGDSolver) -> str:
     """Why this solver's iterations cannot be captured; empty where they can."""
     net: Net = solver.net

@@ -57,7 +57,10 @@ def diagnosis(solver: Solver) -> str:
                 f"It began in the values of {where}, blob '{top}', whose parameters and bottoms are finite. "
                 f"Lower {rate}, and look at the scale of the data and the fillers of the layers before."
             )
-    return f"All values and parameters of the last batch are finite, the sum is not. Lower {rate}."
+    return (
+        f"All values and parameters of the last batch are finite, the sum is not. Lower {rate}. On a GPU a "
+        "label that is no class reads like this from its batch on: `caffe train -check` names it."
+    )
 
 
 class Keep(Extension):

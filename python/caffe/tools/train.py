@@ -14,7 +14,8 @@ from caffe import device, glog
 from caffe.errors import SolverError
 from caffe.proto.caffe_pb2 import SolverParameter
 from caffe.proto.text import read_solver
-from caffe.solvers import sgd, snapshot  # noqa: F401  (sgd registers the solver types)
+from caffe.solvers import sgd, snapshot
+from caffe.solvers.captured import capture_iterations
 from caffe.solvers.extension import Extension
 from caffe.solvers.group import Group, open_group
 from caffe.solvers.solver import Action, Solver, make_solver
@@ -72,6 +73,8 @@ def _run(solver: Solver, snapshot: str, group: Group | None) -> None:
         solver.restore(snapshot)
     if group:
         group.join(solver)
+    elif solver.net.device.type == "cuda" and isinstance(solver, sgd.SGDSolver):
+        capture_iterations(solver)
     glog.info("caffe.cpp:239", "Starting Optimization")
     solver.solve()
     glog.info("caffe.cpp:250", "Optimization Done.")
