@@ -8,6 +8,8 @@ has been looked at keeps its place, so a numpy view once taken goes on showing t
 from __future__ import annotations
 
 import math
+import sys
+from itertools import count
 
 import numpy as np
 import torch
@@ -16,11 +18,14 @@ from caffe.errors import CaffeError
 
 Shape = tuple[int, ...]
 
+_moments = count()
+"""A number for each time that any memory changed hands."""
+
 
 class Memory:
     """Values of one shape: a device tensor, and a numpy view of them, always float32, for who asks."""
 
-    __slots__ = ("_host", "_host_is_newer", "_tensor", "device", "shape")
+    __slots__ = ("_host", "_host_is_newer", "_tensor", "_touched", "device", "shape")
 
     def __init__(self, shape: Shape, device: torch.device) -> None:
         self.shape = shape
@@ -28,6 +33,7 @@ class Memory:
         self._tensor: torch.Tensor | None = None
         self._host: np.ndarray | None = None
         self._host_is_newer = False
+        self._touch()
 
     @property
     def empty(self) -> bool:
@@ -46,6 +52,7 @@ class Memory:
 
     def set(self, values: torch.Tensor) -> None:
         """Take over ``values``: adopted as they are, or copied where a numpy view is out on the CPU."""
+        self._touch()
         shape = tuple(values.shape)
         if self._host is not None and shape == self.shape and self.device.type == "cpu":
             # through numpy: a write that autograd does not see, as a C++ layer writing its top
@@ -59,6 +66,7 @@ class Memory:
 
     def host(self) -> np.ndarray:
         """A live numpy view. On a GPU, what is written to it is uploaded before the next use."""
+        self._touch()
         if self.device.type == "meta":  # a net of shapes alone: a layer of the user's may look, and sees zeros
             return np.zeros(self.shape, np.float32)
         tensor = self.tensor()
@@ -76,11 +84,25 @@ class Memory:
 
     def clear(self) -> None:
         """Make all values zero, without touching memory that nobody looks at."""
+        self._touch()
         if self._host is not None and self.device.type == "cpu":
             self._host.fill(0)
         else:
             self._tensor = None
             self._host_is_newer = False
+
+    def _touch(self) -> None:
+        """Take a new moment: values are written, but not by torch, or somebody gets a view to write to."""
+        self._touched = next(_moments)
+
+    def stamp(self) -> tuple[int, int] | None:
+        """Give what no memory's values ever had before they were these; None where they may change unnoticed.
+
+        That is so while somebody holds a numpy view; the attribute and getrefcount's argument are the two others.
+        """
+        if self._tensor is None or (self._host is not None and sys.getrefcount(self._host) > 2):
+            return None
+        return self._touched, self._tensor._version
 
     def let_go(self) -> None:
         """Free memory that nobody looks at: the values are about to be set anew."""
@@ -91,6 +113,7 @@ class Memory:
         """Take another shape; the values stay where the count does, else they become zeros."""
         if shape == self.shape:
             return
+        self._touch()
         keep = self._tensor is not None and math.prod(shape) == math.prod(self.shape)
         tensor = self.tensor().reshape(shape) if keep else None
         self.shape, self._tensor, self._host, self._host_is_newer = shape, tensor, None, False
@@ -120,6 +143,9 @@ class _Reshaped(Memory):
 
     def clear(self) -> None:
         self.owner.clear()
+
+    def stamp(self) -> tuple[int, int] | None:
+        return self.owner.stamp()
 
 
 class Blob:
@@ -203,6 +229,10 @@ class Blob:
     def has_diff(self) -> bool:
         """Whether a gradient was ever set or asked for; without one it is all zeros."""
         return not self._diff.empty
+
+    def stamp(self) -> tuple[int, int] | None:
+        """`Memory.stamp` of the values."""
+        return self._data.stamp()
 
     def leaf(self, wanted: bool) -> torch.Tensor:
         """Values as an autograd leaf that asks for its gradient where ``wanted``."""

@@ -16,6 +16,8 @@ from caffe.layers.activation import ReLU
 from caffe.layers.base import BlobLayer, Layer
 from caffe.layers.common import Scale
 from caffe.layers.normalization import BatchNorm
+from caffe.layers.vision import Convolution
+from caffe.packing import Affine
 from caffe.wiring import Wiring
 
 
@@ -49,6 +51,16 @@ def ends_in_relu(layers: Sequence[Layer]) -> bool:
     return len(layers) > 1 and isinstance(layers[-1], ReLU) and layers[-1].plain and layers[-2].gives_away_top
 
 
+def _affine(layers: Sequence[Layer]) -> list[Affine]:
+    """Those at the beginning that are a factor and an offset a channel."""
+    affine: list[Affine] = []
+    for layer in layers:
+        if not (isinstance(layer, (BatchNorm, Scale)) and layer.per_channel):
+            break
+        affine.append(layer)
+    return affine
+
+
 def run_chain(
     layers: Sequence[Layer], bottoms: Sequence[torch.Tensor], half: torch.dtype | None = None
 ) -> list[torch.Tensor]:
@@ -58,6 +70,12 @@ def run_chain(
         layer, after = layers[done], layers[done + 1 : done + 2]
         if half and layer.half is None:
             tops = [x.float() if x.dtype == half else x for x in tops]
+        if isinstance(layer, Convolution) and not (half or torch.is_grad_enabled() or tops[1:]):
+            affine = _affine(layers[done + 1 :])
+            top = layer.with_those_after(tops[0], affine)
+            if top is not None:
+                tops, done = [top], done + 1 + len(affine)
+                continue
         if isinstance(layer, BatchNorm) and after and isinstance(after[0], Scale) and after[0].per_channel:
             tops, done = [layer.scaled(tops[0], *after[0].factors())], done + 2
             continue

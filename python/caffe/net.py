@@ -140,7 +140,8 @@ class Net:
         loss = torch.zeros((), device=self.device)
         for part in self._parts(start, len(self.layers) if end is None else end + 1):
             self._announce("before_forward", part.start)
-            loss = loss + self._run_ahead(part)
+            for term in self._run_ahead(part):
+                loss = loss + term
             if self.debug_info:
                 debug.forward(self._wiring, part.start)
             self._announce("after_forward", part.start)
@@ -168,17 +169,18 @@ class Net:
     def _records(self, part: range) -> bool:
         return self.records and any(self._wiring.needs_backward[i] for i in part)
 
-    def _run_ahead(self, part: range) -> torch.Tensor | float:
+    def _run_ahead(self, part: range) -> list[torch.Tensor]:
+        """Set the tops of a chain; give their terms of the loss."""
         w = self._wiring
         for i in part:
             self._reshape_layer(i)
         outputs = self._compute(part)
-        loss: torch.Tensor | float = 0.0
+        terms = []
         for top, values in zip(w.top_ids[part[-1]] if outputs else [], outputs, strict=True):
             w.blobs[top].set_data(values.detach())
             if w.loss_weights[top]:
-                loss = loss + w.loss_weights[top] * values.detach().sum()
-        return loss
+                terms.append(w.loss_weights[top] * values.detach().sum())
+        return terms
 
     def _compute(self, part: range) -> list[torch.Tensor]:
         """Give the tops of a chain, from what its bottoms hold; keep what its backward pass needs."""

@@ -167,6 +167,11 @@ class Scale(_Broadcast):
         """The learned scale and bias."""
         return self.weight(0), self.weight(1) if self.param.scale_param.bias_term else None
 
+    def affine(self) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The same in float64, with no gradient."""
+        factor, *bias = (blob.data_tensor().detach().double() for blob in self.blobs)
+        return factor, bias[0] if bias else None
+
     def forward(self, *bottoms: torch.Tensor) -> list[torch.Tensor]:
         factor = bottoms[1] if len(bottoms) > 1 else self.weight(0)
         top = bottoms[0] * factor.view(self.view).to(bottoms[0].dtype)

@@ -76,6 +76,11 @@ class BatchNorm(ElementwiseLayer):
                     "as layer parameters. Give lr_mult: 0 or leave the param out"
                 )
 
+    @property
+    def per_channel(self) -> bool:
+        """Whether it is a factor and an offset a channel, whatever the bottom holds."""
+        return self.global_stats
+
     @staticmethod
     def _channels(shape: Shape) -> int:
         return shape[1] if len(shape) > 1 else 1
@@ -98,12 +103,23 @@ class BatchNorm(ElementwiseLayer):
         if x.dim() == 1:
             x = x.unsqueeze(1)
         if self.global_stats:
-            mean, variance, factor = (b.data_tensor() for b in self.blobs)
-            unscale = torch.where(factor == 0, 0.0, 1 / factor)
-            y = torch.batch_norm(x, scale, bias, mean * unscale, variance * unscale, False, 0.0, eps, False)
+            mean, variance = self._stored()
+            y = torch.batch_norm(x, scale, bias, mean, variance, False, 0.0, eps, False)
         else:
             y = self._normalize(x, scale, bias)
         return y.view(shape) if y.shape != shape else y
+
+    def _stored(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and variance [C] that the sums stand for."""
+        mean, variance, factor = (b.data_tensor() for b in self.blobs)
+        unscale = torch.where(factor == 0, 0.0, 1 / factor)
+        return mean * unscale, variance * unscale
+
+    def affine(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Factor and offset [C], in float64, that the stored statistics come to."""
+        mean, variance = (values.double() for values in self._stored())
+        factor = (variance + self.param.batch_norm_param.eps).rsqrt()
+        return factor, -mean * factor
 
     def _normalize(self, x: torch.Tensor, scale: torch.Tensor | None, bias: torch.Tensor | None) -> torch.Tensor:
         eps = self.param.batch_norm_param.eps

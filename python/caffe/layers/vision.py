@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 from caffe.layers.base import Layer, Shape, describe
 from caffe.layers.registry import register
+from caffe.packing import Affine, PackedConvolution
 from caffe.proto.caffe_pb2 import ConvolutionParameter
 
 
@@ -167,6 +168,17 @@ class Convolution(_ConvolutionBase):
     Each spatial axis becomes (size + 2·pad − dilation·(kernel − 1) − 1) / stride + 1 long, the quotient
     rounded toward zero.
     """
+
+    def setup(self, bottoms: Sequence[Shape]) -> None:
+        super().setup(bottoms)
+        group = self.param.convolution_param.group
+        self._packed = PackedConvolution(self.blobs, (self.pad, self.stride, self.dilation, group))
+
+    def with_those_after(self, x: torch.Tensor, after: Sequence[Affine]) -> torch.Tensor | None:
+        """What ``after`` make of the only top, with no gradient; None where that is no single call."""
+        if self.channel_axis != 1 or len(self.kernel) != 2:
+            return None
+        return self._packed(self._filled(x), after)
 
     def _op(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         x = self._filled(x)

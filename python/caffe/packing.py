@@ -1,0 +1,72 @@
+"""Convolutions whose weights stay: put in the order that a CPU's kernels want once, instead of in every pass.
+
+For a layer with many weights and few places that takes as long as the convolution itself. What follows it with a
+factor and an offset for each channel is folded into its weights. A ReLU is not, though the library has one: it would
+make zeros of NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from caffe.blob import Blob
+
+POSSIBLE = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+"""Whether this PyTorch has what is used here: what its compiler makes of a convolution whose weights stay."""
+
+Axes = tuple[int, ...]
+
+
+class Affine(Protocol):
+    """A layer whose top is its bottom times a number a channel, plus another."""
+
+    blobs: list[Blob]
+
+    def affine(self) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The factors and the offsets, each [C], in float64; no offsets are zeros."""
+
+
+@dataclass
+class PackedConvolution:
+    """A convolution over two axes, packed for one shape of its bottom.
+
+    Attributes:
+        blobs: its weight [num_output, C/group, kh, kw], and its bias [num_output] if there is one.
+        geometry: pad, stride, dilation and group.
+    """
+
+    blobs: list[Blob]
+    geometry: tuple[Axes, Axes, Axes, int]
+    _made_of: object = None
+
+    def __call__(self, x: torch.Tensor, after: Sequence[Affine]) -> torch.Tensor | None:
+        """Convolve x [N, C, H, W] and go through ``after``; no gradient is recorded.
+
+        None where weights cannot be kept packed: somebody may change them unnoticed, or x is not in a CPU's float32.
+        """
+        if not POSSIBLE or x.device.type != "cpu" or x.dtype != torch.float32:
+            return None
+        stamps = [blob.stamp() for blobs in (self.blobs, *(layer.blobs for layer in after)) for blob in blobs]
+        if None in stamps:
+            return None
+        if self._made_of != (stamps, x.shape):
+            self._pack(after, x.shape)
+            self._made_of = stamps, x.shape
+        x = x.contiguous(memory_format=torch.channels_last)
+        return torch.ops.mkldnn._convolution_pointwise(x, self._weight, self._bias, *self.geometry, "none", [], "")
+
+    def _pack(self, after: Sequence[Affine], shape: torch.Size) -> None:
+        weight, *bias = (blob.data_tensor().detach() for blob in self.blobs)
+        if after:
+            factor, offset = torch.ones(len(weight), dtype=torch.float64), torch.zeros(len(weight), dtype=torch.float64)
+            for layer in after:
+                scale, shift = layer.affine()
+                factor, offset = factor * scale, offset * scale + (0 if shift is None else shift)
+            weight = (weight * factor.view(-1, 1, 1, 1)).float()
+            bias = [(bias[0] * factor + offset if bias else offset).float()]
+        self._weight = torch.ops.aten.mkldnn_reorder_conv2d_weight(weight.to_mkldnn(), *self.geometry, shape)
+        self._bias = bias[0].clone() if bias else None
