@@ -8,8 +8,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
+from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
 MakePictures = Callable[[Sequence[tuple[int, int]]], tuple[Path, list[np.ndarray]]]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def elsewhere() -> torch.device:
+    """A device beside the CPU, on which tensors have no values; autograd must know it before its first pass."""
+    _setup_privateuseone_for_python_backend("elsewhere")
+    return torch.device("elsewhere:0")
 
 
 @pytest.fixture

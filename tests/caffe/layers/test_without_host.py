@@ -13,7 +13,6 @@ from tape import Tape
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
 import caffe
 from caffe import rng
@@ -96,20 +95,12 @@ class Staying(TorchDispatchMode):
         return out
 
 
-@pytest.fixture(scope="module")
-def device() -> torch.device:
-    """One beside the CPU, on which tensors have no values."""
-    if not hasattr(torch, "elsewhere"):
-        _setup_privateuseone_for_python_backend("elsewhere")
-    return torch.device("elsewhere:0")
-
-
 @pytest.fixture
-def on_device(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.device]:
+def on_device(elsewhere: torch.device, monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.device]:
     """Refuse operations on tensors of different devices, and looks at values."""
     monkeypatch.setattr(rng, "generator", lambda device=None: None)  # this device has none
     with FakeTensorMode(), capturing():
-        yield device
+        yield elsewhere
 
 
 @pytest.mark.parametrize("path", RECORDINGS, ids=lambda p: p.stem)
