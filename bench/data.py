@@ -111,7 +111,7 @@ def main(given: str | None) -> None:
         paths = sorted(Path(given).resolve().rglob("*.jpg")) if given else photographs(folder, 300)
         paths = paths[: len(paths) // BATCH * BATCH]
         source = listed(paths, folder)
-        sides = [Worker(side, source) for side in SIDES]
+        sides = [Worker(side, source, warm_up=1) for side in SIDES]
         layer, decoding, loader = medians([side.step for side in sides])
         for side in sides:
             side.end()

@@ -25,18 +25,19 @@ def serve(step: Callable[[], object], first: object = "ready", last: Callable[[]
 
 
 class Worker:
-    """A side, started with these arguments and asked for one step, so that memory is fetched and kernels are chosen.
+    """A side, started with these arguments, and asked for some steps first: memory is fetched, kernels are chosen.
 
     Attributes:
         first: what it said first.
     """
 
-    def __init__(self, *arguments: object) -> None:
+    def __init__(self, *arguments: object, warm_up: int = 4) -> None:
         command = [sys.executable, sys.argv[0], *map(str, arguments)]
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=BRIEF | os.environ)
         self.first = self._read()
-        self.step()
+        for _ in range(warm_up):
+            self.step()
 
     def _read(self) -> str:
         assert self.process.stdout

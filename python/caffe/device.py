@@ -83,16 +83,32 @@ def current() -> torch.device:
 
 
 @cache
+def set_large_blocks_apart() -> None:
+    """Let the process's large blocks of memory lie apart from its small ones, where the C library is glibc.
+
+    What a process makes in its first passes and keeps for good is small: kernels that were chosen, objects. Were it to
+    lie between large blocks, these could not be joined for a larger one once they are free.
+    """
+    _mallopt(_TRIM_THRESHOLD, 2**31 - 1)
+    _mallopt(_MMAP_THRESHOLD, 128 * 2**10)
+
+
+@cache
 def keep_pages() -> None:
-    """Let the process keep memory that it frees, where the C library is glibc.
+    """Let the process keep memory that it frees, where the C library is glibc; to be called after the first passes.
 
     It hands large blocks back to the system at once, and every iteration would fetch and zero the pages of its
     blobs anew: a third of SqueezeNet's time on a CPU.
     """
-    trim_threshold, mmap_max = -1, -4  # mallopt(3)
+    _mallopt(_MMAP_MAX, 0)
+
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4  # mallopt(3)
+
+
+def _mallopt(parameter: int, value: int) -> None:
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "gnu_get_libc_version"):
-        libc.mallopt(mmap_max, 0)
-        libc.mallopt(trim_threshold, 2**31 - 1)
+        libc.mallopt(parameter, value)
 
 
 def gpu_available() -> bool:

@@ -48,6 +48,8 @@ class Net:
         top_names, bottom_names: layer name -> blob names.
         blob_loss_weights: blob name -> weight in the loss.
         debug_info: whether the mean of every blob is logged.
+        first_passes: passes after which, on a CPU, the process keeps the memory that it frees; None leaves that to
+            another net.
         records: whether `forward` keeps what `backward` needs; nets that are only tested switch it off.
         gradients_ready: called with a layer's number as soon as the gradients of its parameters are there.
     """
@@ -91,8 +93,10 @@ class Net:
         self.name = self.param.name
         self.device = device
         if device.type == "cpu":
-            devices.keep_pages()
+            devices.set_large_blocks_apart()
         self._half = devices.half()
+        self._passes = 0
+        self.first_passes: int | None = 2
         self.records = True
         self.gradients_ready: Callback | None = None
         self.debug_info: bool = param.debug_info
@@ -133,6 +137,7 @@ class Net:
         With ``fused`` the backward pass to come may begin and end only where no layer works in place.
         """
         if start == 0:
+            self._count_pass()
             self._tape.clear()
             self._fused = fused
             if end is None:
@@ -146,6 +151,11 @@ class Net:
                 debug.forward(self._wiring, part.start)
             self._announce("after_forward", part.start)
         return loss
+
+    def _count_pass(self) -> None:
+        if self._passes == self.first_passes and self.device.type == "cpu":
+            devices.keep_pages()
+        self._passes += 1
 
     def _let_go(self, layers: range) -> None:
         """Free what layers computed and will compute anew, but for the net's outputs."""

@@ -102,7 +102,7 @@ class Solver:
 
     def _test_net(self, message: NetParameter) -> Net:
         net = Net.from_param(message)
-        net.records = False
+        net.records, net.first_passes = False, None  # the first passes are the train net's
         net.debug_info = self.param.debug_info
         self._load(net)
         net.share_with(self.net)
