@@ -13,6 +13,9 @@ from caffe.solvers.registry import register
 from caffe.solvers.solver import Solver
 from caffe.wiring import Learnable
 
+PIECE = 2**19
+"""Numbers of a parameter that a CPU updates at a time: with gradient and history they stay in its cache."""
+
 Rate = float | torch.Tensor
 """A tensor, without axes, where the iteration that it is for has been captured."""
 
@@ -31,6 +34,12 @@ class Alike:
     data: list[torch.Tensor]
     diffs: list[torch.Tensor]
     histories: list[list[torch.Tensor]]
+
+    def pieces(self) -> Iterator[Alike]:
+        """The same, up to `PIECE` numbers at a time."""
+        for arrays in zip(self.data, self.diffs, *self.histories, strict=True):
+            for data, diffs, *histories in zip(*(array.view(-1).split(PIECE) for array in arrays), strict=True):
+                yield Alike(self.rate, self.decay, [data], [diffs], [[history] for history in histories])
 
 
 @register("SGD")
@@ -66,20 +75,22 @@ class SGDSolver(Solver):
     @torch.no_grad()
     def update(self, rates: Mapping[float, Rate]) -> None:
         """Update from gradients that are clipped, with these rates for each lr_mult."""
-        for alike in self._alike(rates):
-            self._normalize(alike)
-            self._regularize(alike)
-            self._compute_update(alike)
-            torch._foreach_sub_(alike.data, alike.diffs)
+        on_cpu = self.net.device.type == "cpu"
+        for group in self._alike(rates):
+            for alike in group.pieces() if on_cpu else [group]:
+                self._normalize(alike)
+                self._regularize(alike)
+                self._compute_update(alike)
+                torch._foreach_sub_(alike.data, alike.diffs)
 
     def _alike(self, rates: Mapping[float, Rate]) -> Iterator[Alike]:
-        """Parameters in groups, which a GPU updates with a few calls; on a CPU, to spare memory, one by one."""
+        """Parameters in groups, which a GPU updates with a few calls."""
         count, groups = len(self.net.learnable), dict[object, list[tuple[int, Learnable]]]()
         for number, parameter in enumerate(self.net.learnable):
             if parameter.lr_mult == 0 and not parameter.blob.has_diff:
                 continue  # frozen: nothing was computed and nothing moves
             kind = parameter.lr_mult, parameter.decay_mult
-            groups.setdefault(number if self.net.device.type == "cpu" else kind, []).append((number, parameter))
+            groups.setdefault(kind, []).append((number, parameter))
         for group in groups.values():
             first = group[0][1]
             yield Alike(
