@@ -49,7 +49,7 @@ def main(options: argparse.Namespace) -> None:
 
 def row(model: str, folder: Path, device: torch.device, options: argparse.Namespace) -> str:
     """What there is to say of a model."""
-    n, half = options.batch, options.precision == "bf16"
+    n, half = options.batch, devices.half()
     made: list[caffe.SGDSolver] = []
 
     def ours() -> Callable[[], object]:
@@ -63,7 +63,7 @@ def row(model: str, folder: Path, device: torch.device, options: argparse.Namesp
     side = made[0].net.blobs["data"].shape[2]
     pictures = torch.randint(-120, 120, (n, 3, side, side), device=device).float()
     labels = torch.randint(102, (n,), device=device)
-    matrix = torch.randn(options.side, options.side, device=device, dtype=torch.bfloat16 if half else torch.float32)
+    matrix = torch.randn(options.side, options.side, device=device, dtype=half or torch.float32)
     eager, eager_memory = measured(lambda: training_step(model, pictures, labels, half), device)
     compiled, compiled_memory = measured(lambda: training_step(model, pictures, labels, half, compiled=True), device)
 

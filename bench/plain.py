@@ -100,11 +100,11 @@ NETS: dict[str, Callable[[], nn.Module]] = {
 
 
 def training_step(
-    model: str, pictures: torch.Tensor, labels: torch.Tensor, half: bool = False, compiled: bool = False
+    model: str, pictures: torch.Tensor, labels: torch.Tensor, half: torch.dtype | None = None, compiled: bool = False
 ) -> Callable[[], object]:
     """What does one iteration where the pictures are: channels_last, SGD with momentum and weight decay.
 
-    In float32 or, with ``half``, mixed with bfloat16; eager or compiled.
+    In float32 or mixed with ``half``; eager or compiled.
     """
     device = pictures.device
     net = NETS[model]().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -114,7 +114,7 @@ def training_step(
 
     def step() -> None:
         optimizer.zero_grad()
-        with torch.autocast(device.type, torch.bfloat16, enabled=half):
+        with torch.autocast(device.type, half, enabled=half is not None):
             scores = run(pictures)
         nn.functional.cross_entropy(scores.float(), labels).backward()
         optimizer.step()

@@ -5,9 +5,10 @@
 Both train in float32, channels_last, SGD with momentum and weight decay. Ours reads pictures as ``caffe train`` does,
 from JPEGs that it decoded in the epoch before; the plain loop has one batch of random pictures, transformed already.
 Each runs in a process of its own, as a user would run it, and they take turns; printed is the ratio of the medians. The
-peak is that of a large matrix product, which takes its turn too; an iteration counts as three forward passes. Memory is
-the most that a process ever had, less what it had once all was imported. Where BVLC_CAFFE in the environment names
-BVLC's caffe, its ``caffe time`` of the same net takes turns with ours too.
+peak is that of a large matrix product, which takes its turn too; an iteration counts as three forward passes. Ours with
+``-precision bf16`` takes turns as well. Memory is the most that a process ever had, less what it had once all was
+imported. Where BVLC_CAFFE in the environment names BVLC's caffe, its ``caffe time`` of the same net takes turns with
+ours too.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ from timing import medians, peak
 from worker import Worker, serve
 
 from caffe.costs import costs
+from caffe.device import set_precision
 
+SIDES = ("ours", "plain", "product", "half")
 NETS = {"CaffeNet": 50, "VGG16": 8, "ResNet50": 16, "SqueezeNet": 32}  # with pictures a batch
 BVLC = os.environ.get("BVLC_CAFFE", "")
 SIDE = 2048  # of the matrices whose product is the peak
@@ -36,7 +39,8 @@ SIDE = 2048  # of the matrices whose product is the peak
 
 def step_of(side: str, model: str, folder: Path) -> tuple[int, Callable[[], object]]:
     """What a side does in its turn, and its operations, 0 where nobody asks."""
-    if side == "ours":
+    if side in ("ours", "half"):
+        set_precision("bf16" if side == "half" else "fp32")
         made = solver(model, NETS[model], folder, listed(photographs(folder, 2 * NETS[model]), folder))
         return 3 * sum(cost.flops for cost in costs(made.net)), lambda: made.step(1)
     if side == "plain":
@@ -80,21 +84,22 @@ def main(models: list[str]) -> None:
     if not BVLC:
         print("  without BVLC Caffe: BVLC_CAFFE in the environment names no caffe")
     for model in models or NETS:
-        sides = ours, plain, product = [Worker(model, side) for side in ("ours", "plain", "product")]
+        sides = ours, plain, product, half = [Worker(model, side) for side in SIDES]
         seconds = medians([side.step for side in sides])
         share = (float(ours.first) / seconds[0]) / (float(product.first) / seconds[2])
         beside_bvlc = bvlc(model, ours)
         space = float(ours.end()) / float(plain.end())
         product.end()
+        half.end()
         print(
             f"  {model}, {NETS[model]} pictures a batch: {seconds[0] / seconds[1]:.2f} of its time, {space:.2f} of its "
-            f"memory; {share:.0%} of the machine's peak{beside_bvlc}",
+            f"memory; {share:.0%} of the machine's peak; {seconds[3] / seconds[0]:.2f} of ours with bf16{beside_bvlc}",
             flush=True,
         )
 
 
 if __name__ == "__main__":
-    if sys.argv[2:3] and sys.argv[2] in ("ours", "plain", "product"):
+    if sys.argv[2:3] and sys.argv[2] in SIDES:
         work(sys.argv[2], sys.argv[1])
     else:
         main(sys.argv[1:])

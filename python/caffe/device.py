@@ -14,7 +14,11 @@ import torch
 
 from caffe.errors import DeviceError
 
-PRECISIONS = ("fp32", "tf32", "bf16")
+HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+PRECISIONS = ("fp32", "tf32", *HALVES)
+FP16_GRADIENTS = 1024.0
+"""What gradients are multiplied by on their way through a net in fp16, where those below 6e-8 would be zero; a power of
+two changes no digit of the others (Micikevicius et al. 2018)."""
 
 _gpu = False
 _index = 0
@@ -51,10 +55,11 @@ def set_device(index: int) -> None:
 
 
 def set_precision(name: str) -> None:
-    """Choose how nets made from here on multiply: fp32, tf32 (the default) or bf16.
+    """Choose how nets made from here on multiply: fp32, tf32 (the default), bf16 or fp16.
 
     tf32 is float32 rounded to 10 bits in the products of a GPU's convolutions and inner products, and fp32 on a CPU.
-    With bf16 (7 bits) they and the layers after them compute in bfloat16; weights, updates and losses stay float32.
+    With bf16 (7 bits) they and the layers after them compute in bfloat16, with fp16 (10 bits, up to 65504) in float16;
+    weights, updates and losses stay float32.
 
     Raises:
         DeviceError: there is no such precision.
@@ -69,7 +74,12 @@ def set_precision(name: str) -> None:
 
 def half() -> torch.dtype | None:
     """The type that stands in for float32 in a net made now, if any."""
-    return torch.bfloat16 if _precision == "bf16" else None
+    return HALVES.get(_precision)
+
+
+def gradient_scale() -> float:
+    """What gradients are multiplied by in a net made now."""
+    return FP16_GRADIENTS if _precision == "fp16" else 1.0
 
 
 def _allow_tf32() -> None:

@@ -47,6 +47,7 @@ class Net:
         inputs, outputs: blob names: tops of Input layers, and blobs that no layer reads.
         top_names, bottom_names: layer name -> blob names.
         blob_loss_weights: blob name -> weight in the loss.
+        gradient_scale: what all gradients are multiplied by: 1, but in fp16. The solver divides by it.
         debug_info: whether the mean of every blob is logged.
         first_passes: passes after which, on a CPU, the process keeps the memory that it frees; None leaves that to
             another net.
@@ -120,7 +121,7 @@ class Net:
         self.outputs = [w.blob_names[i] for i in w.outputs]
         self.top_names = self._blob_names_by_layer(w.top_ids)
         self.bottom_names = self._blob_names_by_layer(w.bottom_ids)
-        self.learnable = w.learnable
+        self.learnable, self.gradient_scale = w.learnable, w.gradient_scale
         # pycaffe's names that scripts use in spite of their underscore
         self._blobs, self._blob_names, self._layer_names = w.blobs, w.blob_names, w.names
         self._blob_loss_weights, self._inputs, self._outputs = w.loss_weights, w.inputs, w.outputs
@@ -220,8 +221,7 @@ class Net:
         tops = self.layers[i].reshape(shapes)
         for top, shape in zip(w.top_ids[i], tops, strict=True):
             w.blobs[top].reshape(*shape)
-            if w.loss_weights[top]:
-                w.blobs[top].set_diff(torch.full(shape, w.loss_weights[top], device=self.device))
+            w.weigh(top)
 
     def run_backward(
         self, start: int | None = None, end: int = 0, keep_diffs: bool = True, keep_data: bool = True

@@ -12,6 +12,7 @@ from math import prod
 
 import torch
 
+from caffe import device as devices
 from caffe import glog
 from caffe.blob import Blob
 from caffe.errors import NetError
@@ -47,6 +48,13 @@ class Wiring:
     learnable: list[Learnable] = field(default_factory=list)
     needs_backward: list[bool] = field(default_factory=list)
     bottom_needs: list[list[bool]] = field(default_factory=list)
+    gradient_scale: float = field(default_factory=devices.gradient_scale)
+
+    def weigh(self, top: int) -> None:
+        """Give a blob that counts in the loss its weight as gradient."""
+        blob, weight = self.blobs[top], self.loss_weights[top]
+        if weight:
+            blob.set_diff(torch.full(blob.shape, weight * self.gradient_scale, device=blob.device))
 
 
 def wire(param: NetParameter, device: torch.device) -> Wiring:
@@ -165,9 +173,7 @@ class _Builder:
             weights = [1.0] + [0.0] * (len(tops) - 1)
         for top, weight in zip(tops, weights, strict=False):
             self.wiring.loss_weights[top] = weight
-            if weight:
-                blob = self.wiring.blobs[top]
-                blob.set_diff(torch.full(blob.shape, weight, device=self.device))
+            self.wiring.weigh(top)
 
     def _needs(self, layer: Layer, bottoms: Sequence[int], tops: Sequence[int]) -> None:
         """Find where gradients must flow, and enter the layer's parameters."""

@@ -1,4 +1,4 @@
-"""bfloat16 in the place of float32: against numbers rounded by hand, and against a float32 net."""
+"""bfloat16 and float16 in the place of float32: against numbers rounded by hand, and against a float32 net."""
 
 from __future__ import annotations
 
@@ -29,6 +29,9 @@ layer { name: "loss" type: "SoftmaxWithLoss" bottom: "ip" bottom: "label" top: "
 """
 
 
+both = pytest.mark.parametrize(("precision", "bits"), [("bf16", 8), ("fp16", 11)])
+
+
 @pytest.fixture(autouse=True)
 def default() -> Iterator[None]:
     """Set the precision back."""
@@ -36,14 +39,14 @@ def default() -> Iterator[None]:
     device.set_precision("tf32")
 
 
-def solver_of(folder: Path, precision: str) -> caffe.SGDSolver:
+def solver_of(
+    folder: Path, precision: str, rule: str = "base_lr: 0.05 momentum: 0.9", net: str = NET
+) -> caffe.SGDSolver:
     """One with the same random weights and pictures whatever the precision."""
     device.set_precision(precision)
-    (folder / "net.prototxt").write_text(NET)
+    (folder / "net.prototxt").write_text(net)
     file = folder / "solver.prototxt"
-    file.write_text(
-        f'net: "{folder}/net.prototxt" base_lr: 0.05 lr_policy: "fixed" momentum: 0.9 random_seed: 2 max_iter: 99'
-    )
+    file.write_text(f'net: "{folder}/net.prototxt" {rule} lr_policy: "fixed" random_seed: 2 max_iter: 99')
     made = caffe.SGDSolver(str(file))
     rng = np.random.default_rng(0)
     labels = np.arange(8) % 4
@@ -52,15 +55,18 @@ def solver_of(folder: Path, precision: str) -> caffe.SGDSolver:
     return made
 
 
-def test_an_inner_product_of_rounded_numbers(tmp_path: Path) -> None:
-    net = solver_of(tmp_path, "bf16").net
+@both
+def test_an_inner_product_of_rounded_numbers(precision: str, bits: int, tmp_path: Path) -> None:
+    net = solver_of(tmp_path, precision).net
     net.forward()
-    x, w = (torch.from_numpy(a).bfloat16().double() for a in (net.blobs["pool"].data, net.params["ip"][0].data))
-    np.testing.assert_allclose(net.blobs["ip"].data, x.flatten(1) @ w.t(), rtol=2**-8, atol=1e-3)
+    kind = device.HALVES[precision]
+    x, w = (torch.from_numpy(a).to(kind).double() for a in (net.blobs["pool"].data, net.params["ip"][0].data))
+    np.testing.assert_allclose(net.blobs["ip"].data, x.flatten(1) @ w.t(), rtol=2**-bits, atol=2 ** -(bits + 2))
 
 
-def test_it_trains_as_float32(tmp_path: Path) -> None:
-    exact, rounded = solver_of(tmp_path, "fp32"), solver_of(tmp_path, "bf16")
+@both
+def test_it_trains_as_float32(precision: str, bits: int, tmp_path: Path) -> None:
+    exact, rounded = solver_of(tmp_path, "fp32"), solver_of(tmp_path, precision)
     losses = []
     for solver in exact, rounded:
         values = []
@@ -69,14 +75,28 @@ def test_it_trains_as_float32(tmp_path: Path) -> None:
             values.append(float(solver.net.blobs["loss"].data))
         losses.append(values)
     assert losses[0] != losses[1]
-    np.testing.assert_allclose(losses[1], losses[0], rtol=0.1, atol=0.02)
+    np.testing.assert_allclose(losses[1], losses[0], rtol=25 * 2**-bits, atol=5 * 2**-bits)
     assert losses[1][-1] < losses[1][0] / 4
 
 
-def test_what_is_seen_and_kept_is_float32(tmp_path: Path) -> None:
-    solver = solver_of(tmp_path, "bf16")
+@pytest.mark.parametrize("rule", ["", "iter_size: 2", "clip_gradients: 1e-6"])
+def test_small_gradients_are_not_lost_in_float16(rule: str, tmp_path: Path) -> None:
+    """Many gradients here are below 6e-8, the smallest float16."""
+    net = NET.replace('top: "loss"', 'top: "loss" loss_weight: 1e-5')
+    exact, rounded = (solver_of(tmp_path, p, f"base_lr: 1e4 {rule}", net) for p in ("fp32", "fp16"))
+    before = exact.net.params["conv"][0].data.copy()
+    for solver in exact, rounded:
+        solver.step(1)
+    moved = [solver.net.params["conv"][0].data - before for solver in (exact, rounded)]
+    assert np.abs(moved[0]).max() > 0
+    np.testing.assert_allclose(moved[1], moved[0], rtol=0.05, atol=0.02 * np.abs(moved[0]).max())
+
+
+@both
+def test_what_is_seen_and_kept_is_float32(precision: str, bits: int, tmp_path: Path) -> None:
+    solver = solver_of(tmp_path, precision)
     solver.step(1)
-    assert solver.net.blobs["norm"].data_tensor().dtype == torch.bfloat16
+    assert solver.net.blobs["norm"].data_tensor().dtype == device.HALVES[precision]
     assert {blob.data.dtype for blob in solver.net.blobs.values()} == {np.dtype(np.float32)}
     solver.step(1)  # on memory that somebody looks at
     tensors = [t for p in solver.net.learnable for t in (p.blob.data_tensor(), p.blob.diff_tensor())]
@@ -84,5 +104,5 @@ def test_what_is_seen_and_kept_is_float32(tmp_path: Path) -> None:
 
 
 def test_an_unknown_precision() -> None:
-    with pytest.raises(DeviceError, match="-precision fp8: expected one of fp32, tf32, bf16"):
+    with pytest.raises(DeviceError, match="-precision fp8: expected one of fp32, tf32, bf16, fp16"):
         device.set_precision("fp8")

@@ -108,6 +108,7 @@ class SGDSolver(Solver):
             return
         diffs = [p.blob.diff_tensor() for p in self.net.learnable if p.blob.has_diff]
         norm = float(torch.stack([d.square().sum() for d in diffs]).sum().sqrt()) if diffs else 0.0
+        norm /= self.net.gradient_scale
         if norm > limit:
             scale = limit / norm
             glog.info(
@@ -118,8 +119,9 @@ class SGDSolver(Solver):
                 diff.mul_(scale)
 
     def _normalize(self, alike: Alike) -> None:
-        if self.param.iter_size > 1:
-            torch._foreach_mul_(alike.diffs, 1 / self.param.iter_size)
+        parts = self.param.iter_size * self.net.gradient_scale
+        if parts != 1:
+            torch._foreach_mul_(alike.diffs, 1 / parts)
 
     def _regularize(self, alike: Alike) -> None:
         if alike.decay:

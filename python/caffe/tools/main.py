@@ -27,8 +27,9 @@ FLAGS = {
             "precision",
             str,
             "tf32",
-            "How convolutions and inner products multiply: tf32 is fp32 on a CPU, bf16 pays on GPUs and with AMX.",
-            ("fp32", "tf32", "bf16"),
+            "How convolutions and inner products multiply: tf32 is fp32 on a CPU; bf16 pays on GPUs and on CPUs that "
+            "multiply in it (AMX, AVX512_BF16), fp16 on GPUs.",
+            ("fp32", "tf32", "bf16", "fp16"),
         ),
         Flag("solver", str, "", "The solver's prototxt."),
         Flag("model", str, "", "The net's prototxt."),
