@@ -93,7 +93,7 @@ def main(models: list[str]) -> None:
         half.end()
         print(
             f"  {model}, {NETS[model]} pictures a batch: {seconds[0] / seconds[1]:.2f} of its time, {space:.2f} of its "
-            f"memory; {share:.0%} of the machine's peak; {seconds[3] / seconds[0]:.2f} of ours with bf16{beside_bvlc}",
+            f"memory; {share:.0%} of the machine's peak; bf16 takes {seconds[3] / seconds[0]:.2f} of that{beside_bvlc}",
             flush=True,
         )
 

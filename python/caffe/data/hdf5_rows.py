@@ -29,16 +29,24 @@ class HDF5Rows:
     """Reads rows of ``names``, the datasets, from one file after the other; a batch may go across files.
 
     With ``shuffle`` the files and the rows in each come in a new order each time round. The first file is read
-    at once.
+    at once. ``shares`` are this process's number and how many read: of every so many rows it takes its own.
 
     Raises:
         DataError: a file, or a dataset in it, is not there or not of numbers, or their rows do not match.
     """
 
     def __init__(
-        self, files: Sequence[str], names: Sequence[str], batch_size: int, shuffle: bool, rng: np.random.Generator
+        self,
+        files: Sequence[str],
+        names: Sequence[str],
+        batch_size: int,
+        shuffle: bool,
+        rng: np.random.Generator,
+        shares: tuple[int, int] = (0, 1),
     ) -> None:
-        self._files, self._names, self._batch_size, self._shuffle, self._rng = files, names, batch_size, shuffle, rng
+        self._files, self._names, self._shuffle, self._rng = files, names, shuffle, rng
+        self._mine, self._processes = shares
+        self._batch_size = batch_size * self._processes  # of all processes together
         self._round = rng.bit_generator.state  # as this time round the list began
         self._taken = 0  # rows of it
         self._pieces = self._read_on()
@@ -60,7 +68,7 @@ class HDF5Rows:
             missing -= len(parts[-1][0])
             self._taken += len(parts[-1][0])
         try:
-            arrays = [np.concatenate(pieces) for pieces in zip(*parts, strict=True)]
+            arrays = [np.concatenate(pieces)[self._mine :: self._processes] for pieces in zip(*parts, strict=True)]
         except ValueError as problem:
             raise DataError(f"{', '.join(self._files)} hold rows of different shapes: {problem}") from problem
         return RowBatch(arrays, self.state())

@@ -162,6 +162,7 @@ class WindowReader:
         transform: crop size, mirroring and scale.
         mean: that is taken from each crop; broadcasts to [channels, crop, crop].
         rng: makes the draws.
+        shares: this process's number and how many draw: of every so many windows it takes its own.
 
     Raises:
         DataError: there is nothing to draw from.
@@ -174,8 +175,10 @@ class WindowReader:
         transform: Transform,
         mean: np.ndarray,
         rng: np.random.Generator,
+        shares: tuple[int, int] = (0, 1),
     ) -> None:
         self._param, self._windows, self._transform, self._rng = param, windows, transform, rng
+        self._mine, self._processes = shares
         self._shape = (windows.channels, transform.crop, transform.crop)
         self._mean = np.broadcast_to(mean, self._shape)
         self._cache: Cache[str] | None = Cache() if param.cache_images else None
@@ -191,13 +194,17 @@ class WindowReader:
         Raises:
             DataError: a picture cannot be read or has other channels, or a window lies outside it.
         """
-        drawn = np.concatenate([rows[self._rng.integers(len(rows), size=n)] for rows, n in self._draws if n])
-        mirrored = self._rng.integers(2, size=len(drawn)) * self._transform.mirror
+        drawn = np.concatenate([rows[self._integers(len(rows), n)] for rows, n in self._draws if n])
+        mirrored = self._integers(2, len(drawn)) * self._transform.mirror
         data = np.zeros((len(drawn), *self._shape), np.float32)
         for out, row, mirror in zip(data, drawn, mirrored, strict=True):
             x1, y1, x2, y2 = map(int, row[2:])
             self._put(out, self._windows.images[row[0]], (x1, y1, x2, y2), bool(mirror))
         return WindowBatch(data, drawn[:, 1].astype(np.float32), self.state())
+
+    def _integers(self, stop: int, count: int) -> np.ndarray:
+        """This process's part of random numbers from 0 to before ``stop``, ``count`` for each process."""
+        return self._rng.integers(stop, size=count * self._processes)[self._mine :: self._processes]
 
     def _put(self, out: np.ndarray, path: str, box: Box, mirror: bool) -> None:
         """Cut one window into ``out`` [channels, crop, crop]."""

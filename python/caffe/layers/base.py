@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Generic
 
 import torch
 
+from caffe import parallel
 from caffe.blob import Blob
 from caffe.data.prefetch import AnyBatch, Prefetcher
 from caffe.errors import LayerError
@@ -220,6 +221,11 @@ class ReadingLayer(Layer, Generic[AnyBatch]):
     def __init__(self, param: LayerParameter, device: torch.device) -> None:
         super().__init__(param, device)
         self.staged: deque[Sequence[torch.Tensor]] = deque()
+
+    @property
+    def shares(self) -> tuple[int, int]:
+        """This process's number and how many read: of every so many records of training it takes its own."""
+        return (parallel.solver_rank(), parallel.solver_count()) if self.training else (0, 1)
 
     def stage(self) -> tuple[torch.Tensor, ...]:
         """Take the next batch to the device."""

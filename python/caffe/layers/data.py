@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from caffe import glog, parallel, rng
+from caffe import glog, rng
 from caffe.data.on_device import Uploaded, Uploader
 from caffe.data.prefetch import Batch, Prefetcher, Reader
 from caffe.data.sources import Database, ImageList, Source
@@ -57,9 +57,8 @@ class _Pictures(ReadingLayer[Batch]):
         glog.info(self.place, f"output data size: {','.join(map(str, self._shapes[0]))}")
         on_gpu = leaves_to(self.device)
         self._transform, self._mean = transform, mean_tensor(transform, self.device) if on_gpu else None
-        shares = (parallel.solver_rank(), parallel.solver_count()) if self.training else (0, 1)
         uploader = Uploader(self.device, transform.crop, len(source)) if on_gpu else None
-        reader = Reader(source, transform, batch_size, generator, uploader, shares)
+        reader = Reader(source, transform, batch_size, generator, uploader, self.shares)
         ahead = self.param.data_param
         self._prefetcher = Prefetcher(reader, ahead.prefetch if on_gpu or ahead.HasField("prefetch") else ON_CPU)
 

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import torch
 
-from caffe import glog, parallel, rng
+from caffe import glog, rng
 from caffe.data.hdf5_rows import HDF5Rows, RowBatch
 from caffe.data.prefetch import Prefetcher
 from caffe.layers.base import Layer, ReadingLayer, Shape
@@ -50,9 +50,8 @@ class HDF5Data(ReadingLayer[RowBatch]):
             raise self.error(
                 f"Check failed: num_files_ >= 1 (0 vs. 1) Must have at least 1 HDF5 filename listed in {p.source}"
             )
-        if self.training and parallel.solver_count() > 1:
-            raise self.error("HDF5Data does not share its rows among processes yet; train with one, or from a database")
-        rows = HDF5Rows(files, list(self.param.top), p.batch_size, p.shuffle, np.random.default_rng(rng.next_seed()))
+        generator = np.random.default_rng(rng.next_seed())
+        rows = HDF5Rows(files, list(self.param.top), p.batch_size, p.shuffle, generator, self.shares)
         self._shapes: list[Shape] = [(p.batch_size, *shape) for shape in rows.shapes]
         self._prefetcher = Prefetcher(rows, self.param.data_param.prefetch)
 

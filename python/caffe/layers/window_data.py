@@ -52,7 +52,7 @@ class WindowData(ReadingLayer[WindowBatch]):
         self._shape: Shape = (p.batch_size, windows.channels, crop, crop)
         glog.info("window_data_layer.cpp:164", f"output data size: {','.join(map(str, self._shape))}")
         generator = np.random.default_rng(rng.next_seed())
-        reader = WindowReader(p, windows, transform, self._mean_of(transform), generator)
+        reader = WindowReader(p, windows, transform, self._mean_of(transform), generator, self.shares)
         self._prefetcher = Prefetcher(reader, self.param.data_param.prefetch)
 
     def _log(self, windows: Windows) -> None:

@@ -130,10 +130,18 @@ def test_mistakes_in_the_prototxt(files: list, net_of: MakeNet, tmp_path: Path) 
             net_of(**arguments)
 
 
-def test_rows_are_not_shared(files: list, net_of: MakeNet, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parallel, "_count", 2)
-    with pytest.raises(LayerError, match="HDF5Data does not share its rows among processes yet"):
-        net_of()
+def test_processes_share_the_rows(files: list, net_of: MakeNet, monkeypatch: pytest.MonkeyPatch) -> None:
+    joined = net_of("batch_size: 6 shuffle: true")
+    monkeypatch.setattr(parallel, "_count", 3)
+    parts = []
+    for rank in range(3):
+        monkeypatch.setattr(parallel, "_rank", rank)
+        parts.append(net_of("batch_size: 2 shuffle: true"))
+    for rows in labels_of(joined, 5):
+        got = [net.forward()["label"].astype(int).tolist() for net in parts]
+        assert got == [rows[rank::3] for rank in range(3)]
+    for net in (joined, *parts):
+        net.close()
 
 
 def test_mistakes_in_the_files(files: list, net_of: MakeNet, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import caffe
+from caffe import parallel
 from caffe.errors import DataError, LayerError
 
 MakeNet = Callable[..., caffe.Net]
@@ -30,21 +31,23 @@ def pictures(tmp_path: Path) -> list[np.ndarray]:
 def net_of(tmp_path: Path, pictures: list[np.ndarray]) -> MakeNet:
     """Make a net on windows, rows (class, overlap, x1, y1, x2, y2) for each picture."""
 
-    def make(windows: list[list[tuple[float, ...]]], param: str = "", transform: str = "crop_size: 12") -> caffe.Net:
+    def make(
+        windows: list[list[tuple[float, ...]]], param: str = "", transform: str = "crop_size: 12", batch: int = 4
+    ) -> caffe.Net:
         text = ""
         for i, (rows, picture) in enumerate(zip(windows, pictures, strict=False)):
             height, width, channels = picture.shape
             text += f"# {i}\n{i}.png\n{channels}\n{height}\n{width}\n{len(rows)}\n"
             text += "".join(" ".join(map(str, row)) + "\n" for row in rows)
-        return from_text(text, param, transform)
+        return from_text(text, param, transform, batch)
 
-    def from_text(text: str, param: str = "", transform: str = "crop_size: 12") -> caffe.Net:
+    def from_text(text: str, param: str = "", transform: str = "crop_size: 12", batch: int = 4) -> caffe.Net:
         (tmp_path / "windows.txt").write_text(text)
         path = tmp_path / "net.prototxt"
         path.write_text(
             'layer { name: "w" type: "WindowData" top: "data" top: "label" transform_param { ' + transform + " } "
             f'window_data_param {{ source: "{tmp_path}/windows.txt" root_folder: "{tmp_path}/" '
-            f"batch_size: 4 {param} }} }}"
+            f"batch_size: {batch} {param} }} }}"
         )
         caffe.set_random_seed(2)
         return caffe.Net(str(path), caffe.TRAIN)
@@ -218,3 +221,21 @@ def test_mistakes_in_the_windows(net_of: MakeNet, tmp_path: Path) -> None:
         from_text(head.replace("0.png", "none.png") + "1 0.9 0 0 9 9", "fg_fraction: 1").forward()
     with pytest.raises(DataError, match="0.png has 3 channels, the window file says 4"):
         from_text(head.replace("3 30", "4 30") + "1 0.9 0 0 9 9", "fg_fraction: 1").forward()
+
+
+def test_processes_share_the_windows(net_of: MakeNet, monkeypatch: pytest.MonkeyPatch) -> None:
+    windows = [[(i + 1, 0.9, i, 0, i + 11, 11) for i in range(20)], [(i + 1, 0.1, i, 1, i + 5, 9) for i in range(8)]]
+    param = "fg_threshold: 0.5 bg_threshold: 0.5 fg_fraction: 0.5"
+    monkeypatch.setattr(parallel, "_count", 2)
+    drawn = []
+    for rank in range(2):
+        monkeypatch.setattr(parallel, "_rank", rank)
+        net = net_of(windows, param)
+        drawn.append([net.forward()["label"].tolist() for _ in range(20)])
+    assert all(batch[:2] == [0, 0] and min(batch[2:]) > 0 for batches in drawn for batch in batches)
+    assert drawn[0] != drawn[1]
+    monkeypatch.setattr(parallel, "_count", 1)
+    monkeypatch.setattr(parallel, "_rank", 0)
+    joined = net_of(windows, param, batch=8)
+    both = [joined.forward()["label"].tolist() for _ in range(20)]
+    assert both == [[x for pair in zip(*batches, strict=True) for x in pair] for batches in zip(*drawn, strict=True)]
