@@ -26,7 +26,7 @@ FLOORS = {
     "rng": 0,
     "capture": 0,
     "fillers": 2,
-    "packing": 2,
+    "onednn": 2,
     "layers": 3,
     "wiring": 4,
     "chains": 4,

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 import torch.nn.functional as F
 
-from caffe import glog
+from caffe import glog, onednn
 from caffe.layers.base import Layer, Shape, describe
 from caffe.layers.registry import register
 from caffe.proto.caffe_pb2 import BiasParameter, FillerParameter, ScaleParameter
@@ -52,7 +52,8 @@ class InnerProduct(Layer):
         p = self.param.inner_product_param
         x = bottoms[0].reshape(*bottoms[0].shape[: self.first], self.inputs)
         weight = self.weight(0).t() if p.transpose else self.weight(0)
-        return [F.linear(x, weight, self.weight(1) if p.bias_term else None)]
+        linear = F.linear if torch.is_grad_enabled() else onednn.linear
+        return [linear(x, weight, self.weight(1) if p.bias_term else None)]
 
 
 @register("Embed")

@@ -1,4 +1,4 @@
-"""Weights that are kept packed: whoever changes them, and however, the next pass computes with what they are now."""
+"""What a CPU computes through oneDNN's own calls: the numbers, whoever changes the weights, and however."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import caffe
-from caffe.packing import POSSIBLE
+from caffe.onednn import THERE
 
 CONVOLUTION = """
 layer { name: "conv" type: "Convolution" bottom: "data" top: "x"
@@ -95,7 +95,7 @@ def test_another_shape_of_bottom_is_packed_for(tmp_path: Path) -> None:
         check(net)
 
 
-@pytest.mark.skipif(not POSSIBLE, reason="this PyTorch does not pack")
+@pytest.mark.skipif(not THERE, reason="this PyTorch is without")
 def test_weights_are_packed_once(tmp_path: Path) -> None:
     net = make(tmp_path)
 
@@ -140,3 +140,17 @@ def test_what_is_no_number_stays_so(tmp_path: Path) -> None:
     net = make(tmp_path)
     net.params["conv"][0].data[1] = np.nan
     assert np.isnan(net.forward()["x"][:, 1]).all()
+
+
+@pytest.mark.parametrize("transpose", ["true", "false"])
+@pytest.mark.parametrize("bias", ["true", "false"])
+def test_inner_products(bias: str, transpose: str, tmp_path: Path) -> None:
+    ip = CONVOLUTION.replace("Convolution", "InnerProduct").replace("convolution", "inner_product")
+    net = make(tmp_path, text=ip.replace("kernel_size: 1", f"bias_term: {bias} transpose: {transpose}"))
+    for _ in range(2):
+        for blob in net.params["conv"]:
+            blob.data[...] = random(blob.shape)
+        weights, *offset = (blob.data.astype(float) for blob in net.params["conv"])
+        rows = net.blobs["data"].data.reshape(2, -1)
+        expected = rows @ (weights if transpose == "true" else weights.T) + (offset[0] if offset else 0)
+        np.testing.assert_allclose(net.forward()["x"], expected, rtol=1e-5, atol=1e-5)
