@@ -33,6 +33,7 @@ FLOORS = {
     "weights": 4,
     "batches": 4,
     "debug": 4,
+    "passes": 4,
     "net": 4,
     "solvers": 5,
     "io": 6,

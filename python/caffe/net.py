@@ -1,41 +1,29 @@
-"""The net: layers run one after the other, and back, with an autograd boundary at every blob.
-
-Each layer's forward pass is a small autograd graph of its own between the detached values of its bottoms
-and its tops. The walk backward asks each graph for the gradients of its bottoms and parameters. So every
-blob has its values and its gradient, and any range of layers can be run, as pycaffe promises. Layers that work
-in place on one blob share a graph (see `caffe.chains`) where nobody looks in between.
-"""
+"""The net, as pycaffe has it: made from a prototxt, run (see `caffe.passes`), loaded and saved."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from caffe import batches, debug, glog, weights
+from caffe import batches, glog, weights
 from caffe import device as devices
 from caffe.blob import Blob
-from caffe.chains import ends_in_relu, find_chains, run_chain
 from caffe.errors import CaffeError, NetError
 from caffe.graph.rules import filter_net
 from caffe.graph.splits import insert_splits
-from caffe.layers.base import BlobLayer, Layer
+from caffe.layers.base import Layer
 from caffe.layers.memory import MemoryData
+from caffe.passes import Passes
 from caffe.proto.caffe_pb2 import TEST, TRAIN, NetParameter
 from caffe.proto.text import read_net, to_text
-from caffe.wiring import Wiring, wire
-
-Callback = Callable[[int], None]
-Edges = list["GradientEdge | None"]
-Tape = tuple[list[torch.Tensor], Edges, torch.Tensor | None]
-"""Leaves that a chain read, where its gradients enter, and the top of the ReLU at its end, if there is one."""
+from caffe.wiring import wire
 
 
-class Net:
+class Net(Passes):
     """A network, as pycaffe's Net.
 
     ``Net(file, phase, level=0, stages=None, weights=None)``, or the older ``Net(file, weights, phase)``.
@@ -47,12 +35,8 @@ class Net:
         inputs, outputs: blob names: tops of Input layers, and blobs that no layer reads.
         top_names, bottom_names: layer name -> blob names.
         blob_loss_weights: blob name -> weight in the loss.
-        gradient_scale: what all gradients are multiplied by: 1, but in fp16. The solver divides by it.
-        debug_info: whether the mean of every blob is logged.
-        first_passes: passes after which, on a CPU, the process keeps the memory that it frees; None leaves that to
-            another net.
-        records: whether `forward` keeps what `backward` needs; nets that are only tested switch it off.
-        gradients_ready: called with a layer's number as soon as the gradients of its parameters are there.
+
+    And those of `Passes`.
     """
 
     def __init__(
@@ -92,25 +76,11 @@ class Net:
         glog.info("net.cpp:53", f"Initializing net from parameters: \n{to_text(self.param).rstrip()}")
         self.param = insert_splits(self.param)
         self.name = self.param.name
-        self.device = device
         if device.type == "cpu":
             devices.set_large_blocks_apart()
-        self._half = devices.half()
-        self._passes = 0
-        self.first_passes: int | None = 2
-        self.records = True
-        self.gradients_ready: Callback | None = None
-        self.debug_info: bool = param.debug_info
-        self._wiring: Wiring = wire(self.param, device)
-        self._chains = find_chains(self._wiring)
-        self._fused = False  # whether the last forward pass ran recorded chains as one
-        self._tape: dict[int, Tape | None] = {}  # by a chain's last layer; None once it was used up
-        self._shapes = [[self._wiring.blobs[b].shape for b in row] for row in self._wiring.bottom_ids]
-        self._callbacks: dict[str, list[Callback]] = {
-            f"{when}_{way}": [] for when in ("before", "after") for way in ("forward", "backward")
-        }
+        super().__init__(wire(self.param, device), device)
+        self.debug_info = param.debug_info
         w = self._wiring
-        self.layers = w.layers
         self.layer_dict: OrderedDict[str, Layer] = OrderedDict(zip(w.names, w.layers, strict=True))
         self.blobs: OrderedDict[str, Blob] = OrderedDict(zip(w.blob_names, w.blobs, strict=True))
         self.params: OrderedDict[str, list[Blob]] = OrderedDict(
@@ -121,7 +91,6 @@ class Net:
         self.outputs = [w.blob_names[i] for i in w.outputs]
         self.top_names = self._blob_names_by_layer(w.top_ids)
         self.bottom_names = self._blob_names_by_layer(w.bottom_ids)
-        self.learnable, self.gradient_scale = w.learnable, w.gradient_scale
         # pycaffe's names that scripts use in spite of their underscore
         self._blobs, self._blob_names, self._layer_names = w.blobs, w.blob_names, w.names
         self._blob_loss_weights, self._inputs, self._outputs = w.loss_weights, w.inputs, w.outputs
@@ -129,181 +98,6 @@ class Net:
     def _blob_names_by_layer(self, ids: Sequence[Sequence[int]]) -> OrderedDict[str, list[str]]:
         w = self._wiring
         return OrderedDict((n, [w.blob_names[i] for i in row]) for n, row in zip(w.names, ids, strict=True))
-
-    # Running
-
-    def run_forward(self, start: int = 0, end: int | None = None, fused: bool = False) -> torch.Tensor:
-        """Run layers ``start`` to ``end`` (the last, unless told); return their part of the loss, a scalar.
-
-        With ``fused`` the backward pass to come may begin and end only where no layer works in place.
-        """
-        if start == 0:
-            self._count_pass()
-            self._tape.clear()
-            self._fused = fused
-            if end is None:
-                self._let_go(range(len(self.layers)))
-        loss = torch.zeros((), device=self.device)
-        for part in self._parts(start, len(self.layers) if end is None else end + 1):
-            self._announce("before_forward", part.start)
-            for term in self._run_ahead(part):
-                loss = loss + term
-            if self.debug_info:
-                debug.forward(self._wiring, part.start)
-            self._announce("after_forward", part.start)
-        return loss
-
-    def _count_pass(self) -> None:
-        if self._passes == self.first_passes and self.device.type == "cpu":
-            devices.keep_pages()
-        self._passes += 1
-
-    def _let_go(self, layers: range) -> None:
-        """Free what layers computed and will compute anew, but for the net's outputs."""
-        w = self._wiring
-        for i in layers:
-            if w.bottom_ids[i] and not isinstance(w.layers[i], BlobLayer):
-                for top in w.top_ids[i]:
-                    if top not in w.bottom_ids[i] and top not in w.outputs:
-                        w.blobs[top].let_go_data()
-
-    def _parts(self, start: int, stop: int) -> Iterator[range]:
-        """Layers from ``start`` to before ``stop``: chains together, unless somebody looks or may look inside."""
-        watched = self.debug_info or self.watched
-        for chain in self._chains:
-            part = range(max(start, chain.start), min(stop, chain.stop))
-            if len(part) > 1 and (watched or (self._records(part) and not self._fused)):
-                yield from (range(i, i + 1) for i in part)
-            elif part:
-                yield part
-
-    def _records(self, part: range) -> bool:
-        return self.records and any(self._wiring.needs_backward[i] for i in part)
-
-    def _run_ahead(self, part: range) -> list[torch.Tensor]:
-        """Set the tops of a chain; give their terms of the loss."""
-        w = self._wiring
-        for i in part:
-            self._reshape_layer(i)
-        outputs = self._compute(part)
-        terms = []
-        for top, values in zip(w.top_ids[part[-1]] if outputs else [], outputs, strict=True):
-            w.blobs[top].set_data(values.detach())
-            if w.loss_weights[top]:
-                terms.append(w.loss_weights[top] * values.detach().sum())
-        return terms
-
-    def _compute(self, part: range) -> list[torch.Tensor]:
-        """Give the tops of a chain, from what its bottoms hold; keep what its backward pass needs."""
-        w, layers, first = self._wiring, self.layers[part.start : part.stop], part.start
-        recording = self._records(part)
-        for layer in layers:
-            layer.leaves.clear()
-        with torch.set_grad_enabled(recording):
-            needs = zip(w.bottom_ids[first], w.bottom_needs[first], strict=True)
-            inputs = [w.blobs[b].leaf(n and recording) for b, n in needs]
-            relu = recording and ends_in_relu(layers)
-            outputs = run_chain(layers[:-1] if relu else layers, inputs, self._half)
-        if recording:
-            # the edge, not the tensor: an in-place layer's input can be freed
-            edges: Edges = [get_gradient_edge(o) if o.requires_grad else None for o in outputs]
-            top = outputs[0].detach().relu_() if relu else None
-            self._tape[part[-1]] = inputs, edges or [None] * len(w.top_ids[part[-1]]), top
-        return outputs
-
-    def _reshape_layer(self, i: int) -> None:
-        """Give the tops of layer i their shapes if its bottoms have changed theirs."""
-        w = self._wiring
-        shapes = [w.blobs[b].shape for b in w.bottom_ids[i]]
-        if self._shapes[i] == shapes:
-            return
-        self._shapes[i] = shapes
-        tops = self.layers[i].reshape(shapes)
-        for top, shape in zip(w.top_ids[i], tops, strict=True):
-            w.blobs[top].reshape(*shape)
-            w.weigh(top)
-
-    def run_backward(
-        self, start: int | None = None, end: int = 0, keep_diffs: bool = True, keep_data: bool = True
-    ) -> None:
-        """Run layers ``start`` (the last, unless told) down to ``end`` backward.
-
-        Parameters' gradients are added to what is there. Without ``keep_diffs`` the gradients of blobs are
-        let go as soon as they are used, without ``keep_data`` their values, but for the net's outputs.
-        """
-        parts = list(self._parts(end, len(self.layers) if start is None else start + 1))
-        for part in reversed(parts):
-            self._announce("before_backward", part.start)
-            if self._wiring.needs_backward[part[-1]]:
-                self._run_back(part, keep_diffs)
-                if self.debug_info:
-                    debug.backward(self._wiring, part.start)
-            if not keep_data:
-                self._let_go(part)
-            if self.gradients_ready:
-                for i in reversed(part):
-                    self.gradients_ready(i)
-            self._announce("after_backward", part.start)
-        if self.debug_info and start is None and end == 0:
-            debug.all_params(self._wiring)
-
-    def _run_back(self, part: range, keep_diffs: bool) -> None:
-        w, layers = self._wiring, self.layers[part.start : part.stop]
-        for i, layer in zip(part, layers, strict=True):
-            layer.check_flows(w.bottom_needs[i])
-        if isinstance(layers[0], BlobLayer):
-            layers[0].backward(w.bottom_needs[part.start])
-            return
-        inputs, edges, relu = self._taped(part)
-        top_ids, bottom_ids = w.top_ids[part[-1]], w.bottom_ids[part.start]
-        tops = [w.blobs[t] for t in top_ids]
-        flows = [(e, t.diff_tensor()) for e, t in zip(edges, tops, strict=True) if e is not None and t.has_diff]
-        sources = [(x, w.blobs[b].set_diff) for x, b in zip(inputs, bottom_ids, strict=True) if x.requires_grad]
-        for layer in layers:
-            sources += [(x, layer.blobs[k].add_diff) for k, x in layer.leaves.items() if x.requires_grad]
-        if not keep_diffs:
-            self._tape.update(dict.fromkeys(part))
-            for t, blob in zip(top_ids, tops, strict=True):
-                if not w.loss_weights[t]:
-                    blob.clear_diff()
-        if relu is not None:
-            flows = [(edge, torch.ops.aten.threshold_backward(flow, relu, 0)) for edge, flow in flows]
-        if not sources:
-            return
-        leaves = [x for x, _ in sources]
-        gradients: Sequence[torch.Tensor | None] = [None] * len(leaves)
-        if flows:
-            gradients = torch.autograd.grad(
-                [e for e, _ in flows],
-                leaves,
-                [g for _, g in flows],
-                allow_unused=True,
-                retain_graph=keep_diffs,
-            )
-        for (leaf, take), gradient in zip(sources, gradients, strict=True):
-            take(torch.zeros_like(leaf) if gradient is None else gradient)
-
-    def _taped(self, part: range) -> Tape:
-        """What the forward pass kept for the backward pass of a chain."""
-        name = self.layers[part[-1]].name
-        if not self.records:
-            raise NetError(f"Layer '{name}': backward needs a forward pass of a net whose records are on")
-        if part[-1] not in self._tape:
-            self._compute(part)  # as Caffe does, go by what the blobs hold
-        tape = self._tape[part[-1]]
-        if tape is None:
-            raise NetError(f"Layer '{name}': backward has let go of what forward kept; run forward first")
-        return tape
-
-    def reshape(self) -> None:
-        """Carry a changed input shape through all layers."""
-        for i in range(len(self.layers)):
-            self._reshape_layer(i)
-
-    def clear_param_diffs(self) -> None:
-        """Make the gradients of all parameters zero."""
-        for parameter in self.learnable:
-            parameter.blob.clear_diff()
 
     # pycaffe: forward and backward
 
@@ -424,33 +218,6 @@ class Net:
     def load_hdf5(self, path: str) -> None:
         """Copy trained weights from a ``.caffemodel.h5``, matched by layer name."""
         weights.load_hdf5(self, str(path))
-
-    # pycaffe: callbacks
-
-    @property
-    def watched(self) -> bool:
-        """Whether there are callbacks."""
-        return any(self._callbacks.values())
-
-    def before_forward(self, callback: Callback) -> None:
-        """Call ``callback(layer number)`` before each layer runs forward."""
-        self._callbacks["before_forward"].append(callback)
-
-    def after_forward(self, callback: Callback) -> None:
-        """Call ``callback(layer number)`` after each layer has run forward."""
-        self._callbacks["after_forward"].append(callback)
-
-    def before_backward(self, callback: Callback) -> None:
-        """Call ``callback(layer number)`` before each layer runs backward."""
-        self._callbacks["before_backward"].append(callback)
-
-    def after_backward(self, callback: Callback) -> None:
-        """Call ``callback(layer number)`` after each layer has run backward."""
-        self._callbacks["after_backward"].append(callback)
-
-    def _announce(self, moment: str, layer: int) -> None:
-        for callback in self._callbacks[moment]:
-            callback(layer)
 
     def close(self) -> None:
         """Let go of files and reading threads."""

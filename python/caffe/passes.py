@@ -1,0 +1,259 @@
+"""Passes over a net: layers run one after the other, and back, with an autograd boundary at every blob.
+
+Each layer's forward pass is a small autograd graph of its own between the detached values of its bottoms
+and its tops. The walk backward asks each graph for the gradients of its bottoms and parameters. So every
+blob has its values and its gradient, and any range of layers can be run, as pycaffe promises. Layers that work
+in place on one blob share a graph (see `caffe.chains`) where nobody looks in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch.autograd.graph import GradientEdge, get_gradient_edge
+
+from caffe import debug
+from caffe import device as devices
+from caffe.chains import ends_in_relu, find_chains, run_chain
+from caffe.errors import NetError
+from caffe.layers.base import BlobLayer
+from caffe.wiring import Wiring
+
+Callback = Callable[[int], None]
+Edges = list["GradientEdge | None"]
+Tape = tuple[list[torch.Tensor], Edges, torch.Tensor | None]
+"""Leaves that a chain read, where its gradients enter, and the top of the ReLU at its end, if there is one."""
+
+
+class Passes:
+    """Layers and blobs that run forward and backward, whole or in part; `Net` is one.
+
+    Attributes:
+        device: where all is.
+        layers: in order.
+        learnable: parameters that a solver updates.
+        debug_info: whether the mean of every blob is logged.
+        records: whether `run_forward` keeps what `run_backward` needs; nets that are only tested switch it off.
+        first_passes: passes after which, on a CPU, the process keeps the memory that it frees; None leaves that to
+            another net.
+        gradient_scale: what all gradients are multiplied by: 1, but in fp16. The solver divides by it.
+        gradients_ready: called with a layer's number as soon as the gradients of its parameters are there.
+    """
+
+    def __init__(self, wiring: Wiring, device: torch.device) -> None:
+        self.device = device
+        self.layers = wiring.layers
+        self.learnable, self.gradient_scale = wiring.learnable, wiring.gradient_scale
+        self.debug_info = False
+        self.records = True
+        self.first_passes: int | None = 2
+        self.gradients_ready: Callback | None = None
+        self._wiring = wiring
+        self._half = devices.half()
+        self._passes = 0
+        self._chains = find_chains(wiring)
+        self._fused = False  # whether the last forward pass ran recorded chains as one
+        self._tape: dict[int, Tape | None] = {}  # by a chain's last layer; None once it was used up
+        self._shapes = [[wiring.blobs[b].shape for b in row] for row in wiring.bottom_ids]
+        self._callbacks: dict[str, list[Callback]] = {
+            f"{when}_{way}": [] for when in ("before", "after") for way in ("forward", "backward")
+        }
+
+    def run_forward(self, start: int = 0, end: int | None = None, fused: bool = False) -> torch.Tensor:
+        """Run layers ``start`` to ``end`` (the last, unless told); return their part of the loss, a scalar.
+
+        With ``fused`` the backward pass to come may begin and end only where no layer works in place.
+        """
+        if start == 0:
+            self._count_pass()
+            self._tape.clear()
+            self._fused = fused
+            if end is None:
+                self._let_go(range(len(self.layers)))
+        loss = torch.zeros((), device=self.device)
+        for part in self._parts(start, len(self.layers) if end is None else end + 1):
+            self._announce("before_forward", part.start)
+            for term in self._run_ahead(part):
+                loss = loss + term
+            if self.debug_info:
+                debug.forward(self._wiring, part.start)
+            self._announce("after_forward", part.start)
+        return loss
+
+    def _count_pass(self) -> None:
+        if self._passes == self.first_passes and self.device.type == "cpu":
+            devices.keep_pages()
+        self._passes += 1
+
+    def _let_go(self, layers: range) -> None:
+        """Free what layers computed and will compute anew, but for the net's outputs."""
+        w = self._wiring
+        for i in layers:
+            if w.bottom_ids[i] and not isinstance(w.layers[i], BlobLayer):
+                for top in w.top_ids[i]:
+                    if top not in w.bottom_ids[i] and top not in w.outputs:
+                        w.blobs[top].let_go_data()
+
+    def _parts(self, start: int, stop: int) -> Iterator[range]:
+        """Layers from ``start`` to before ``stop``: chains together, unless somebody looks or may look inside."""
+        watched = self.debug_info or self.watched
+        for chain in self._chains:
+            part = range(max(start, chain.start), min(stop, chain.stop))
+            if len(part) > 1 and (watched or (self._records(part) and not self._fused)):
+                yield from (range(i, i + 1) for i in part)
+            elif part:
+                yield part
+
+    def _records(self, part: range) -> bool:
+        return self.records and any(self._wiring.needs_backward[i] for i in part)
+
+    def _run_ahead(self, part: range) -> list[torch.Tensor]:
+        """Set the tops of a chain; give their terms of the loss."""
+        w = self._wiring
+        for i in part:
+            self._reshape_layer(i)
+        outputs = self._compute(part)
+        terms = []
+        for top, values in zip(w.top_ids[part[-1]] if outputs else [], outputs, strict=True):
+            w.blobs[top].set_data(values.detach())
+            if w.loss_weights[top]:
+                terms.append(w.loss_weights[top] * values.detach().sum())
+        return terms
+
+    def _compute(self, part: range) -> list[torch.Tensor]:
+        """Give the tops of a chain, from what its bottoms hold; keep what its backward pass needs."""
+        w, layers, first = self._wiring, self.layers[part.start : part.stop], part.start
+        recording = self._records(part)
+        for layer in layers:
+            layer.leaves.clear()
+        with torch.set_grad_enabled(recording):
+            needs = zip(w.bottom_ids[first], w.bottom_needs[first], strict=True)
+            inputs = [w.blobs[b].leaf(n and recording) for b, n in needs]
+            relu = recording and ends_in_relu(layers)
+            outputs = run_chain(layers[:-1] if relu else layers, inputs, self._half)
+        if recording:
+            # the edge, not the tensor: an in-place layer's input can be freed
+            edges: Edges = [get_gradient_edge(o) if o.requires_grad else None for o in outputs]
+            top = outputs[0].detach().relu_() if relu else None
+            self._tape[part[-1]] = inputs, edges or [None] * len(w.top_ids[part[-1]]), top
+        return outputs
+
+    def _reshape_layer(self, i: int) -> None:
+        """Give the tops of layer i their shapes if its bottoms have changed theirs."""
+        w = self._wiring
+        shapes = [w.blobs[b].shape for b in w.bottom_ids[i]]
+        if self._shapes[i] == shapes:
+            return
+        self._shapes[i] = shapes
+        tops = self.layers[i].reshape(shapes)
+        for top, shape in zip(w.top_ids[i], tops, strict=True):
+            w.blobs[top].reshape(*shape)
+            w.weigh(top)
+
+    def run_backward(
+        self, start: int | None = None, end: int = 0, keep_diffs: bool = True, keep_data: bool = True
+    ) -> None:
+        """Run layers ``start`` (the last, unless told) down to ``end`` backward.
+
+        Parameters' gradients are added to what is there. Without ``keep_diffs`` the gradients of blobs are
+        let go as soon as they are used, without ``keep_data`` their values, but for the net's outputs.
+        """
+        parts = list(self._parts(end, len(self.layers) if start is None else start + 1))
+        for part in reversed(parts):
+            self._announce("before_backward", part.start)
+            if self._wiring.needs_backward[part[-1]]:
+                self._run_back(part, keep_diffs)
+                if self.debug_info:
+                    debug.backward(self._wiring, part.start)
+            if not keep_data:
+                self._let_go(part)
+            if self.gradients_ready:
+                for i in reversed(part):
+                    self.gradients_ready(i)
+            self._announce("after_backward", part.start)
+        if self.debug_info and start is None and end == 0:
+            debug.all_params(self._wiring)
+
+    def _run_back(self, part: range, keep_diffs: bool) -> None:
+        w, layers = self._wiring, self.layers[part.start : part.stop]
+        for i, layer in zip(part, layers, strict=True):
+            layer.check_flows(w.bottom_needs[i])
+        if isinstance(layers[0], BlobLayer):
+            layers[0].backward(w.bottom_needs[part.start])
+            return
+        inputs, edges, relu = self._taped(part)
+        top_ids, bottom_ids = w.top_ids[part[-1]], w.bottom_ids[part.start]
+        tops = [w.blobs[t] for t in top_ids]
+        flows = [(e, t.diff_tensor()) for e, t in zip(edges, tops, strict=True) if e is not None and t.has_diff]
+        sources = [(x, w.blobs[b].set_diff) for x, b in zip(inputs, bottom_ids, strict=True) if x.requires_grad]
+        for layer in layers:
+            sources += [(x, layer.blobs[k].add_diff) for k, x in layer.leaves.items() if x.requires_grad]
+        if not keep_diffs:
+            self._tape.update(dict.fromkeys(part))
+            for t, blob in zip(top_ids, tops, strict=True):
+                if not w.loss_weights[t]:
+                    blob.clear_diff()
+        if relu is not None:
+            flows = [(edge, torch.ops.aten.threshold_backward(flow, relu, 0)) for edge, flow in flows]
+        if not sources:
+            return
+        leaves = [x for x, _ in sources]
+        gradients: Sequence[torch.Tensor | None] = [None] * len(leaves)
+        if flows:
+            gradients = torch.autograd.grad(
+                [e for e, _ in flows],
+                leaves,
+                [g for _, g in flows],
+                allow_unused=True,
+                retain_graph=keep_diffs,
+            )
+        for (leaf, take), gradient in zip(sources, gradients, strict=True):
+            take(torch.zeros_like(leaf) if gradient is None else gradient)
+
+    def _taped(self, part: range) -> Tape:
+        """What the forward pass kept for the backward pass of a chain."""
+        name = self.layers[part[-1]].name
+        if not self.records:
+            raise NetError(f"Layer '{name}': backward needs a forward pass of a net whose records are on")
+        if part[-1] not in self._tape:
+            self._compute(part)  # as Caffe does, go by what the blobs hold
+        tape = self._tape[part[-1]]
+        if tape is None:
+            raise NetError(f"Layer '{name}': backward has let go of what forward kept; run forward first")
+        return tape
+
+    def reshape(self) -> None:
+        """Carry a changed input shape through all layers."""
+        for i in range(len(self.layers)):
+            self._reshape_layer(i)
+
+    def clear_param_diffs(self) -> None:
+        """Make the gradients of all parameters zero."""
+        for parameter in self.learnable:
+            parameter.blob.clear_diff()
+
+    @property
+    def watched(self) -> bool:
+        """Whether there are callbacks."""
+        return any(self._callbacks.values())
+
+    def before_forward(self, callback: Callback) -> None:
+        """Call ``callback(layer number)`` before each layer runs forward."""
+        self._callbacks["before_forward"].append(callback)
+
+    def after_forward(self, callback: Callback) -> None:
+        """Call ``callback(layer number)`` after each layer has run forward."""
+        self._callbacks["after_forward"].append(callback)
+
+    def before_backward(self, callback: Callback) -> None:
+        """Call ``callback(layer number)`` before each layer runs backward."""
+        self._callbacks["before_backward"].append(callback)
+
+    def after_backward(self, callback: Callback) -> None:
+        """Call ``callback(layer number)`` after each layer has run backward."""
+        self._callbacks["after_backward"].append(callback)
+
+    def _announce(self, moment: str, layer: int) -> None:
+        for callback in self._callbacks[moment]:
+            callback(layer)
