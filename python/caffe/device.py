@@ -20,6 +20,8 @@ FP16_GRADIENTS = 1024.0
 """What gradients are multiplied by on their way through a net in fp16, where those below 6e-8 would be zero; a power of
 two changes no digit of the others (Micikevicius et al. 2018)."""
 
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4  # mallopt(3)
+
 _gpu = False
 _index = 0
 _precision = "tf32"
@@ -111,9 +113,6 @@ def keep_pages() -> None:
     blobs anew: a third of SqueezeNet's time on a CPU.
     """
     _mallopt(_MMAP_MAX, 0)
-
-
-_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4  # mallopt(3)
 
 
 def _mallopt(parameter: int, value: int) -> None:

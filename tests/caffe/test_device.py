@@ -40,7 +40,7 @@ def told(script: str, *arguments: object) -> list[int]:
 
 def test_pages_are_fetched_once() -> None:
     before, after = told("""
-write = lambda: [np.ones(8 << 20) for _ in range(1)]
+write = lambda: np.ones(8 << 20)
 device.set_large_blocks_apart()
 print(min(faults(write) for _ in range(3)))
 device.keep_pages()
