@@ -30,6 +30,7 @@ from worker import Worker, serve
 
 from caffe.costs import costs
 from caffe.device import set_precision
+from caffe.onednn import linear
 
 SIDES = ("ours", "plain", "product", "half")
 NETS = {"CaffeNet": 50, "VGG16": 8, "ResNet50": 16, "SqueezeNet": 32}  # with pictures a batch
@@ -48,7 +49,7 @@ def step_of(side: str, model: str, folder: Path) -> tuple[int, Callable[[], obje
         pictures = torch.randint(-120, 120, (NETS[model], 3, crop, crop)).float()
         return 0, training_step(model, pictures, torch.randint(102, (NETS[model],)))
     matrix = torch.randn(SIDE, SIDE)
-    return 2 * SIDE**3, lambda: matrix @ matrix
+    return 2 * SIDE**3, lambda: linear(matrix, matrix)
 
 
 def work(side: str, model: str) -> None:

@@ -154,3 +154,34 @@ def test_inner_products(bias: str, transpose: str, tmp_path: Path) -> None:
         rows = net.blobs["data"].data.reshape(2, -1)
         expected = rows @ (weights if transpose == "true" else weights.T) + (offset[0] if offset else 0)
         np.testing.assert_allclose(net.forward()["x"], expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("transpose", ["true", "false"])
+@pytest.mark.parametrize("axis", [1, 2])
+def test_gradients_of_inner_products(axis: int, transpose: str, tmp_path: Path) -> None:
+    ip = CONVOLUTION.replace("Convolution", "InnerProduct").replace("convolution", "inner_product")
+    net = make(
+        tmp_path, text="force_backward: true" + ip.replace("kernel_size: 1", f"axis: {axis} transpose: {transpose}")
+    )
+    weights, offset = net.params["conv"]
+    rows = net.blobs["data"].data.reshape(-1, weights.count // 4).astype(float)
+    flow = net.blobs["x"].diff[...] = random(net.blobs["x"].shape)
+    net.backward()
+    to_weights = flow.reshape(-1, 4).T.astype(float) @ rows
+    to_data = flow.reshape(-1, 4) @ (weights.data.T if transpose == "true" else weights.data)
+    np.testing.assert_allclose(weights.diff, to_weights.T if transpose == "true" else to_weights, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(offset.diff, flow.reshape(-1, 4).sum(0), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(net.blobs["data"].diff.reshape(rows.shape), to_data, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["Convolution", "InnerProduct"])
+def test_no_pictures_at_all(kind: str, tmp_path: Path) -> None:
+    text = CONVOLUTION.replace("Convolution", kind)
+    if kind == "InnerProduct":
+        text = text.replace("convolution", "inner_product").replace("kernel_size: 1", "")
+    net = make(tmp_path, text="force_backward: true" + text)
+    net.blobs["data"].reshape(0, 3, 5, 4)
+    assert net.forward()["x"].shape[0] == 0
+    net.blobs["x"].diff[...] = 1
+    net.backward()
+    assert not net.params["conv"][0].diff.any()

@@ -52,8 +52,7 @@ class InnerProduct(Layer):
         p = self.param.inner_product_param
         x = bottoms[0].reshape(*bottoms[0].shape[: self.first], self.inputs)
         weight = self.weight(0).t() if p.transpose else self.weight(0)
-        linear = F.linear if torch.is_grad_enabled() else onednn.linear
-        return [linear(x, weight, self.weight(1) if p.bias_term else None)]
+        return [onednn.linear(x, weight, self.weight(1) if p.bias_term else None)]
 
 
 @register("Embed")

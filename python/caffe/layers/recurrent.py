@@ -7,11 +7,11 @@ from math import prod
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 
 from caffe import glog
 from caffe.layers.base import Layer, Shape, describe
 from caffe.layers.registry import register
+from caffe.onednn import linear
 
 
 def lstm_step(cell: torch.Tensor, gates: torch.Tensor, cont: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -146,9 +146,9 @@ class _Recurrent(Layer):
 
     def forward(self, *bottoms: torch.Tensor) -> list[torch.Tensor]:
         p, x, cont = self.param.recurrent_param, bottoms[0], bottoms[1].detach()
-        given = F.linear(x.flatten(2), self.weight(0), self.weight(1))  # [t, n, d or 4d]
+        given = linear(x.flatten(2), self.weight(0), self.weight(1))  # [t, n, d or 4d]
         if self.static:
-            given = given + F.linear(bottoms[2].flatten(1), self.weight(2))
+            given = given + linear(bottoms[2].flatten(1), self.weight(2))
         zeros = x.new_zeros(1, x.shape[1], p.num_output)
         if p.expose_hidden:
             self.memory = [state.detach() for state in bottoms[-self.states :]]
@@ -198,7 +198,7 @@ class LSTM(_Recurrent):
 
     def _step(self, given: torch.Tensor, states: list[torch.Tensor], cont: torch.Tensor) -> list[torch.Tensor]:
         hidden, cell = states
-        gates = given + F.linear(hidden * cont, self.weight(len(self.blobs) - 1))
+        gates = given + linear(hidden * cont, self.weight(len(self.blobs) - 1))
         cell, hidden = lstm_step(cell, gates, cont)
         return [hidden, cell]
 
@@ -226,8 +226,8 @@ class RNN(_Recurrent):
 
     def _step(self, given: torch.Tensor, states: list[torch.Tensor], cont: torch.Tensor) -> list[torch.Tensor]:
         weight = self.weight(len(self.blobs) - 3)
-        return [(given + F.linear(states[0] * cont, weight)).tanh()]
+        return [(given + linear(states[0] * cont, weight)).tanh()]
 
     def _output(self, hidden: torch.Tensor) -> torch.Tensor:
         n = len(self.blobs)
-        return F.linear(hidden, self.weight(n - 2), self.weight(n - 1)).tanh()
+        return linear(hidden, self.weight(n - 2), self.weight(n - 1)).tanh()
