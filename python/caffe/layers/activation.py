@@ -205,5 +205,6 @@ class Dropout(ElementwiseLayer):
         x = bottoms[0]
         if not self.training:
             return [x]
-        keep = torch.empty_like(x).bernoulli_(1 - self.ratio, generator=rng.generator(self.device))
-        return [x * keep.mul_(1 / (1 - self.ratio))]
+        # not bernoulli_(), which takes five times as long where MKL does not know the CPU
+        chance = torch.empty_like(x, dtype=torch.float32).uniform_(generator=rng.generator(self.device))
+        return [x * chance.lt_(1 - self.ratio).mul_(1 / (1 - self.ratio)).to(x.dtype)]

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
+from scipy.stats import binomtest
 
 import caffe
 
@@ -45,6 +47,18 @@ def test_values(make_layer: MakeLayer, kind: str, text: str, x: object, top: lis
     y, dx = run(make_layer, kind, x, text)
     np.testing.assert_allclose(y, top, rtol=1e-6, atol=1e-30)
     np.testing.assert_allclose(dx, gradient, rtol=1e-5, atol=1e-30)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("ratio", [0, 0.1, 0.5, 0.701])
+def test_dropout_keeps_its_share(make_layer: MakeLayer, ratio: float, kind: torch.dtype) -> None:
+    caffe.set_random_seed(1)
+    net = make_layer("Dropout", [np.ones(1)], f"dropout_param {{ dropout_ratio: {ratio} }}", phase=caffe.TRAIN)
+    (y,) = net.layer_dict["L"].forward(torch.ones(1000, 1000, dtype=kind))
+    assert y.dtype == kind
+    assert y.unique().tolist() == pytest.approx([0, 1 / (1 - ratio)] if ratio else [1], rel=2**-8)
+    kept = int(y.count_nonzero())
+    assert binomtest(kept, y.numel(), 1 - ratio).pvalue > 1e-4
 
 
 @pytest.mark.parametrize(("stable", "at_zero"), [("true", 3), ("false", np.nan)])
