@@ -27,6 +27,8 @@ FLOORS = {
     "capture": 0,
     "fillers": 2,
     "onednn": 2,
+    "packed": 2,
+    "winograd": 2,
     "layers": 3,
     "wiring": 4,
     "chains": 4,

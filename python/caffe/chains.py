@@ -17,7 +17,7 @@ from caffe.layers.base import BlobLayer, Layer
 from caffe.layers.common import Scale
 from caffe.layers.normalization import BatchNorm
 from caffe.layers.vision import Convolution
-from caffe.onednn import Affine
+from caffe.packed import Affine
 from caffe.wiring import Wiring
 
 

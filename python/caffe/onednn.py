@@ -1,23 +1,15 @@
 """What oneDNN, PyTorch's library for CPUs, does faster than PyTorch's own calls.
 
-Convolutions where no gradient is recorded: their weights are put in the order that its kernels want once, instead of in
-every pass, which for a layer with many weights and few places takes as long as the convolution itself. What follows
-with a factor and an offset for each channel is folded into them. A ReLU is not, though the library has one: it would
-make zeros of NaN.
-
-Inner products and their gradients: PyTorch's own call goes to MKL, which on some makes of CPU takes twice as long.
+Convolutions, once their weights are packed; inner products and their gradients, where PyTorch's own call goes to MKL,
+which on some makes of CPU takes twice as long.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-
-from caffe.blob import Blob
 
 THERE = torch.backends.mkldnn.is_available() and all(
     hasattr(torch.ops.mkldnn, name) for name in ("_convolution_pointwise", "_linear_pointwise")
@@ -25,15 +17,18 @@ THERE = torch.backends.mkldnn.is_available() and all(
 """Whether this PyTorch has what is used here: what its compiler makes of layers whose weights stay."""
 
 Axes = tuple[int, ...]
+Geometry = tuple[Axes, Axes, Axes, int]
+"""A convolution's pad, stride, dilation and group."""
 
 
-def _takes(x: torch.Tensor) -> bool:
+def takes(x: torch.Tensor) -> bool:
+    """Whether what is here may be asked to compute with x."""
     return THERE and x.device.type == "cpu" and x.dtype == torch.float32 and x.numel() > 0
 
 
 def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
     """x [..., K] · weightᵀ [K, num_output] + bias [num_output]."""
-    if _takes(x) and not torch.is_autocast_enabled("cpu"):
+    if takes(x) and not torch.is_autocast_enabled("cpu"):
         return _Linear.apply(x, weight, bias)
     return F.linear(x, weight, bias)
 
@@ -62,52 +57,20 @@ class _Linear(torch.autograd.Function):
         )
 
 
-class Affine(Protocol):
-    """A layer whose top is its bottom times a number a channel, plus another."""
+class Packed:
+    """A convolution over two axes whose weights are in the order that the kernels for one shape of bottom want.
 
-    blobs: list[Blob]
-
-    def affine(self) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """The factors and the offsets, each [C], in float64; no offsets are zeros."""
-
-
-@dataclass
-class PackedConvolution:
-    """A convolution over two axes, packed for one shape of its bottom.
-
-    Attributes:
-        blobs: its weight [num_output, C/group, kh, kw], and its bias [num_output] if there is one.
-        geometry: pad, stride, dilation and group.
+    Elsewhere they are put in that order in every pass, which for a layer with many weights and few places takes as long
+    as the convolution itself.
     """
 
-    blobs: list[Blob]
-    geometry: tuple[Axes, Axes, Axes, int]
-    _made_of: object = None
+    def __init__(
+        self, weight: torch.Tensor, bias: torch.Tensor | None, geometry: Geometry, shape: tuple[int, ...]
+    ) -> None:
+        """Pack ``weight`` [num_output, C/group, kh, kw] for bottoms of ``shape``; ``bias`` is [num_output]."""
+        self._weight = torch.ops.aten.mkldnn_reorder_conv2d_weight(weight.to_mkldnn(), *geometry, shape)
+        self._bias, self._geometry = bias, geometry
 
-    def __call__(self, x: torch.Tensor, after: Sequence[Affine]) -> torch.Tensor | None:
-        """Convolve x [N, C, H, W] and go through ``after``; no gradient is recorded.
-
-        None where weights cannot be kept packed: somebody may change them unnoticed, or x is not in a CPU's float32.
-        """
-        if not _takes(x):
-            return None
-        stamps = [blob.stamp() for blobs in (self.blobs, *(layer.blobs for layer in after)) for blob in blobs]
-        if None in stamps:
-            return None
-        if self._made_of != (stamps, x.shape):
-            self._pack(after, x.shape)
-            self._made_of = stamps, x.shape
-        x = x.contiguous(memory_format=torch.channels_last)
-        return torch.ops.mkldnn._convolution_pointwise(x, self._weight, self._bias, *self.geometry, "none", [], "")
-
-    def _pack(self, after: Sequence[Affine], shape: torch.Size) -> None:
-        weight, *bias = (blob.data_tensor().detach() for blob in self.blobs)
-        if after:
-            factor, offset = torch.ones(len(weight), dtype=torch.float64), torch.zeros(len(weight), dtype=torch.float64)
-            for layer in after:
-                scale, shift = layer.affine()
-                factor, offset = factor * scale, offset * scale + (0 if shift is None else shift)
-            weight = (weight * factor.view(-1, 1, 1, 1)).float()
-            bias = [(bias[0] * factor + offset if bias else offset).float()]
-        self._weight = torch.ops.aten.mkldnn_reorder_conv2d_weight(weight.to_mkldnn(), *self.geometry, shape)
-        self._bias = bias[0].clone() if bias else None
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """Convolve x [N, C, H, W], channels last in memory; no gradient is recorded."""
+        return torch.ops.mkldnn._convolution_pointwise(x, self._weight, self._bias, *self._geometry, "none", [], "")

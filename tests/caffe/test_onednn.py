@@ -1,187 +1,53 @@
-"""What a CPU computes through oneDNN's own calls: the numbers, whoever changes the weights, and however."""
+"""Inner products and their gradients, beside numpy's in float64."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-import caffe
-from caffe.onednn import THERE
+from caffe.onednn import linear
 
-CONVOLUTION = """
-layer { name: "conv" type: "Convolution" bottom: "data" top: "x"
-  convolution_param { num_output: 4 kernel_size: 1 weight_filler { type: "gaussian" std: 1 } } }
-"""
-RELU = 'layer { name: "relu" type: "ReLU" bottom: "x" top: "x" }'
+random = np.random.default_rng(0).standard_normal
 
 
-def make(folder: Path, name: str = "net", text: str = CONVOLUTION + RELU) -> caffe.Net:
-    """A net that needs no gradient, run once: a convolution of 1 x 1 with a ReLU, unless told otherwise."""
-    path = folder / f"{name}.prototxt"
-    data = 'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 2 dim: 3 dim: 5 dim: 4 } } }'
-    path.write_text(data + text)
-    net = caffe.Net(str(path), caffe.TEST)
-    net.blobs["data"].data[...] = np.random.default_rng(0).standard_normal(net.blobs["data"].shape)
-    net.forward()
-    return net
+def check(got: torch.Tensor | None, expected: np.ndarray) -> None:
+    assert got is not None
+    assert got.shape == expected.shape
+    np.testing.assert_allclose(got.detach().numpy(), expected, rtol=1e-5, atol=1e-5)
 
 
-def check(net: caffe.Net) -> None:
-    """Compare a pass with plain numpy, twice: as the weights are when it begins, and packed by then."""
-    for _ in range(2):
-        got = net.forward()["x"].copy()
-        weights, bias = (blob.data.astype(float) for blob in net.params["conv"])
-        expected = np.einsum("oc,nchw->nohw", weights[:, :, 0, 0], net.blobs["data"].data) + bias[:, None, None]
-        np.testing.assert_allclose(got, expected.clip(min=0), rtol=1e-5, atol=1e-5)
+@pytest.mark.parametrize("transposed", [True, False])
+@pytest.mark.parametrize("with_bias", [True, False])
+@pytest.mark.parametrize("rows", [(), (1,), (3,), (2, 3), (2, 3, 4), (0,)], ids=str)
+def test_values_and_gradients(rows: tuple[int, ...], with_bias: bool, transposed: bool) -> None:
+    x, flow = (torch.tensor(random((*rows, n)), dtype=torch.float32, requires_grad=True) for n in (5, 4))
+    weight = torch.tensor(random((5, 4) if transposed else (4, 5)), dtype=torch.float32, requires_grad=True)
+    bias = torch.tensor(random(4), dtype=torch.float32, requires_grad=True)
+    y = linear(x, weight.t() if transposed else weight, bias if with_bias else None)
+    y.backward(flow)
+    a, w, b, g = (t.detach().double().numpy() for t in (x, weight, bias, flow))
+    w = w.T if transposed else w
+    check(y, a @ w.T + (b if with_bias else 0))
+    check(x.grad, g @ w)
+    to_weight = g.reshape(-1, 4).T @ a.reshape(-1, 5)
+    check(weight.grad, to_weight.T if transposed else to_weight)
+    if with_bias:
+        check(bias.grad, g.reshape(-1, 4).sum(0))
 
 
-def random(shape: tuple[int, ...]) -> np.ndarray:
-    return np.random.default_rng(1).standard_normal(shape).astype(np.float32)
+def test_a_gradient_is_made_where_it_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A frozen weight costs nothing on the way back."""
+    products: list[torch.Size] = []
+    real = torch.ops.mkldnn._linear_pointwise
 
+    def counted(x: torch.Tensor, weight: torch.Tensor, *rest: object) -> torch.Tensor:
+        products.append(weight.shape)
+        return real(x, weight, *rest)
 
-def through_a_view(net: caffe.Net, folder: Path) -> None:
-    net.params["conv"][0].data[...] = random((4, 3, 1, 1))
-
-
-def from_a_file(net: caffe.Net, folder: Path) -> None:
-    other = make(folder, "other")
-    other.save(str(folder / "other.caffemodel"))
-    net.copy_from(str(folder / "other.caffemodel"))
-
-
-def in_torch(net: caffe.Net, folder: Path) -> None:
-    with torch.no_grad():
-        net.params["conv"][0].data_tensor().mul_(-2)
-
-
-def by_sharing(net: caffe.Net, folder: Path) -> None:
-    net.share_with(make(folder, "other"))
-
-
-def by_clearing(net: caffe.Net, folder: Path) -> None:
-    net.params["conv"][0]._data.clear()
-
-
-def by_adopting(net: caffe.Net, folder: Path) -> None:
-    net.params["conv"][0].set_data(torch.from_numpy(random((4, 3, 1, 1))))
-
-
-@pytest.mark.parametrize("change", [through_a_view, from_a_file, in_torch, by_sharing, by_clearing, by_adopting])
-def test_changed_weights_are_seen(change: Callable[[caffe.Net, Path], None], tmp_path: Path) -> None:
-    net = make(tmp_path)
-    check(net)
-    change(net, tmp_path)
-    check(net)
-
-
-def test_what_is_written_to_a_view_that_was_kept_is_seen(tmp_path: Path) -> None:
-    net = make(tmp_path)
-    row = net.params["conv"][0].data[1]  # a view of the view
-    for factor in (2, -3):
-        net.forward()
-        row *= factor
-        check(net)
-
-
-def test_another_shape_of_bottom_is_packed_for(tmp_path: Path) -> None:
-    net = make(tmp_path)
-    for shape in ((1, 3, 2, 2), (2, 3, 5, 4)):
-        net.blobs["data"].reshape(*shape)
-        net.blobs["data"].data[...] = random(shape)
-        check(net)
-
-
-@pytest.mark.skipif(not THERE, reason="this PyTorch is without")
-def test_weights_are_packed_once(tmp_path: Path) -> None:
-    net = make(tmp_path)
-
-    def packed() -> object:
-        net.forward()
-        return net.layer_dict["conv"]._packed._weight
-
-    net.params["conv"][0].data[...] = 1
-    first = packed()
-    assert packed() is first
-    held = net.params["conv"][0].data
-    assert packed() is first, "nothing is packed that somebody may change"
-    del held
-    assert packed() is not first
-
-
-AFTER = """
-layer { name: "bn" type: "BatchNorm" bottom: "x" top: "x" }
-layer { name: "scale" type: "Scale" bottom: "x" top: "x" scale_param { bias_term: true } }
-"""
-
-
-@pytest.mark.parametrize("bias", ["true", "false"])
-@pytest.mark.parametrize("relu", ["", RELU])
-def test_what_follows_is_folded_in(relu: str, bias: str, tmp_path: Path) -> None:
-    conv = CONVOLUTION.replace("num_output", f"bias_term: {bias} num_output")
-    net, rng = make(tmp_path, text=conv + AFTER + relu), np.random.default_rng(3)
-    for layer in ("bn", "scale", "conv", "bn"):  # each in its turn is the one whose numbers change
-        for blob in net.params[layer]:
-            blob.data[...] = rng.uniform(0.5, 2, blob.shape)
-        got = net.forward()["x"]
-        weights, *offset = (blob.data.astype(float) for blob in net.params["conv"])
-        mean, variance, count = (blob.data.astype(float) for blob in net.params["bn"])
-        scale, shift = (blob.data[:, None, None].astype(float) for blob in net.params["scale"])
-        y = np.einsum("oc,nchw->nohw", weights[:, :, 0, 0], net.blobs["data"].data)
-        y += offset[0][:, None, None] if offset else 0
-        y = (y - (mean / count)[:, None, None]) / np.sqrt((variance / count)[:, None, None] + 1e-5) * scale + shift
-        np.testing.assert_allclose(got, y.clip(min=0) if relu else y, rtol=1e-5, atol=1e-5)
-
-
-def test_what_is_no_number_stays_so(tmp_path: Path) -> None:
-    net = make(tmp_path)
-    net.params["conv"][0].data[1] = np.nan
-    assert np.isnan(net.forward()["x"][:, 1]).all()
-
-
-@pytest.mark.parametrize("transpose", ["true", "false"])
-@pytest.mark.parametrize("bias", ["true", "false"])
-def test_inner_products(bias: str, transpose: str, tmp_path: Path) -> None:
-    ip = CONVOLUTION.replace("Convolution", "InnerProduct").replace("convolution", "inner_product")
-    net = make(tmp_path, text=ip.replace("kernel_size: 1", f"bias_term: {bias} transpose: {transpose}"))
-    for _ in range(2):
-        for blob in net.params["conv"]:
-            blob.data[...] = random(blob.shape)
-        weights, *offset = (blob.data.astype(float) for blob in net.params["conv"])
-        rows = net.blobs["data"].data.reshape(2, -1)
-        expected = rows @ (weights if transpose == "true" else weights.T) + (offset[0] if offset else 0)
-        np.testing.assert_allclose(net.forward()["x"], expected, rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize("transpose", ["true", "false"])
-@pytest.mark.parametrize("axis", [1, 2])
-def test_gradients_of_inner_products(axis: int, transpose: str, tmp_path: Path) -> None:
-    ip = CONVOLUTION.replace("Convolution", "InnerProduct").replace("convolution", "inner_product")
-    net = make(
-        tmp_path, text="force_backward: true" + ip.replace("kernel_size: 1", f"axis: {axis} transpose: {transpose}")
-    )
-    weights, offset = net.params["conv"]
-    rows = net.blobs["data"].data.reshape(-1, weights.count // 4).astype(float)
-    flow = net.blobs["x"].diff[...] = random(net.blobs["x"].shape)
-    net.backward()
-    to_weights = flow.reshape(-1, 4).T.astype(float) @ rows
-    to_data = flow.reshape(-1, 4) @ (weights.data.T if transpose == "true" else weights.data)
-    np.testing.assert_allclose(weights.diff, to_weights.T if transpose == "true" else to_weights, rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(offset.diff, flow.reshape(-1, 4).sum(0), rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(net.blobs["data"].diff.reshape(rows.shape), to_data, rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize("kind", ["Convolution", "InnerProduct"])
-def test_no_pictures_at_all(kind: str, tmp_path: Path) -> None:
-    text = CONVOLUTION.replace("Convolution", kind)
-    if kind == "InnerProduct":
-        text = text.replace("convolution", "inner_product").replace("kernel_size: 1", "")
-    net = make(tmp_path, text="force_backward: true" + text)
-    net.blobs["data"].reshape(0, 3, 5, 4)
-    assert net.forward()["x"].shape[0] == 0
-    net.blobs["x"].diff[...] = 1
-    net.backward()
-    assert not net.params["conv"][0].diff.any()
+    monkeypatch.setattr(torch.ops.mkldnn, "_linear_pointwise", counted)
+    for wanted, count in (((True, False), 2), ((False, True), 2), ((True, True), 3)):
+        products.clear()
+        x, weight = (torch.ones(shape).requires_grad_(w) for shape, w in zip(((3, 5), (4, 5)), wanted, strict=True))
+        linear(x, weight).sum().backward()
+        assert len(products) == count

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from caffe.layers.base import Layer, Shape, describe
 from caffe.layers.registry import register
-from caffe.onednn import Affine, PackedConvolution
+from caffe.packed import Affine, PackedConvolution
 from caffe.proto.caffe_pb2 import ConvolutionParameter
 
 
