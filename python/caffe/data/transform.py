@@ -186,7 +186,8 @@ def stack(pictures: Sequence[np.ndarray], crop: int, draws: Draws) -> tuple[np.n
 def mean_like(transform: Transform, batch: np.ndarray) -> np.ndarray | None:
     """Give the mean as `put` takes it: [2, c, h, w], the picture and its mirror image, or [2, c, crop, crop] of values.
 
-    It has the memory order of ``batch`` [n, c, crop, crop].
+    It is negative, as OpenCV adds but does not subtract pixels, and has the memory order of ``batch`` [n, c, crop,
+    crop].
     """
     if transform.mean_image is not None:
         mean = np.stack([transform.mean_image, transform.mean_image[:, :, ::-1]])
@@ -195,8 +196,7 @@ def mean_like(transform: Transform, batch: np.ndarray) -> np.ndarray | None:
     else:
         return None
     ordered = np.empty_like(batch, shape=mean.shape)
-    ordered[...] = mean
-    return ordered
+    return np.negative(mean, out=ordered)
 
 
 def put(
@@ -216,24 +216,23 @@ def put(
     """
     top, left, mirror = place
     height, width = out.shape[1:]
-    piece = picture[:, top : top + height, left : left + width]
-    out[...] = _mirrored(piece) if mirror else piece
-    with np.errstate(all="ignore"):  # whoever asks for infinite values gets them without a word, as from Caffe
-        if mean is not None:
-            if transform.mean_image is None:
-                top = left = 0
-            elif mirror:
-                left = mean.shape[3] - width - left
-            out -= mean[int(mirror), :, top : top + height, left : left + width]
-        if transform.scale != 1:
+    arrays = [out, picture[:, top : top + height, left : left + width]]
+    if mean is not None:
+        if transform.mean_image is None:
+            top = left = 0
+        elif mirror:
+            left = mean.shape[3] - width - left
+        arrays.append(mean[int(mirror), :, top : top + height, left : left + width])
+    innermost = len(out) > 1 and out.strides[0] == out.itemsize
+    images = [[array.transpose(1, 2, 0) for array in arrays]] if innermost else zip(*arrays, strict=True)
+    for values, pixels, *less in images:  # as OpenCV takes them: all channels in one, or each by itself
+        seen = cv2.flip(pixels, 1) if mirror else pixels
+        values[...] = less[0] if less else seen
+        if less:
+            cv2.accumulate(seen, values)
+    if transform.scale != 1:
+        with np.errstate(all="ignore"):  # whoever asks for infinite values gets them without a word, as from Caffe
             out *= np.float32(transform.scale)
-
-
-def _mirrored(picture: np.ndarray) -> np.ndarray:
-    channels = picture.shape[0]
-    if channels > 1 and picture.strides[0] == picture.itemsize:  # OpenCV takes a tenth of numpy's time
-        return cv2.flip(picture.transpose(1, 2, 0), 1).transpose(2, 0, 1)
-    return picture[:, :, ::-1]
 
 
 def mean_tensor(transform: Transform, device: torch.device) -> torch.Tensor | None:
