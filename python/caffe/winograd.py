@@ -21,6 +21,9 @@ import torch.nn.functional as F
 
 from caffe.onednn import Geometry, Packed
 
+MEASURED = torch.backends.cpu.get_cpu_capability().startswith("AVX")
+"""Whether this is a CPU of the kind on which it was seen to pay, with AVX2 or AVX-512."""
+
 POINTS = (0, 2 / 3, -2 / 3, 3 / 2, -3 / 2)  # and infinity
 KERNEL, STEP = 3, 4
 TILE = STEP + KERNEL - 1
@@ -55,7 +58,8 @@ class Winograd:
         pad, stride, dilation, group = geometry
         inner, outer = weight[1], weight[0]
         return (
-            weight[2:] == (KERNEL, KERNEL)
+            MEASURED
+            and weight[2:] == (KERNEL, KERNEL)
             and (stride, dilation, group) == ((1, 1), (1, 1), 1)
             and inner * outer >= CHANNELS * (inner + outer)
             and prod(_tiles(_lengths(shape, pad))) >= TILES
