@@ -137,8 +137,8 @@ def test_a_solver_gets_other_settings_and_keeps_the_rest(demo: ModuleType) -> No
     other = demo.with_setting(demo.with_setting(text, "random_seed", "77"), "snapshot_prefix", r'"a\1b"')
     changed = [pair for pair in zip(text.splitlines(), other.splitlines(), strict=True) if pair[0] != pair[1]]
     assert [new for _, new in changed] == ["random_seed: 77", r'snapshot_prefix: "a\1b"']
-    with pytest.raises(ToolError, match="has no line 'clip_gradients: …'"):
-        demo.setting(text, "clip_gradients")
+    with pytest.raises(ToolError, match="has no line 'iter_size: …'"):
+        demo.setting(text, "iter_size")
 
 
 def test_the_accuracy_of_caffe_test(demo: ModuleType, tmp_path: Path, golden: Path) -> None:
