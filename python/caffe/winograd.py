@@ -6,7 +6,7 @@ runs over the channels. So 36 multiplications make the 16 results of a tile of 6
 
 How much is lost to rounding hangs on the points. With the usual 0, ±1, ±2 and infinity, which make for small whole
 factors, it is three to five times as much as without all this. Here the transforms are matrix products, to which one
-factor is as good as another; with 0, ±2/3, ±3/2 and infinity it is once to twice as much.
+factor is as good as another; with 0, ±2/3, ±3/2 and infinity it is about twice as much.
 
 A value that is not finite makes NaN of all results of its tiles.
 """
@@ -78,8 +78,8 @@ class Winograd:
         self._pictures_at_once = _even(shape[0], fit // self._rows)
         at_once = self._pictures_at_once * self._rows_at_once * self._columns
         points = (WEIGHTS @ weight.flatten(2).permute(2, 0, 1).flatten(1)).view(-1, inner, 1, 1)  # [36 · outer, inner]
-        whole = ((0, 0), (1, 1), (1, 1), TILE**2)
-        self._products = Packed(points, None, whole, (1, TILE**2 * inner, 1, at_once))
+        a_group_a_point = ((0, 0), (1, 1), (1, 1), TILE**2)
+        self._products = Packed(points, None, a_group_a_point, (1, TILE**2 * inner, 1, at_once))
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """Convolve x [N, C, H, W], channels last in memory; no gradient is recorded."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from caffe.onednn import linear
+from caffe.onednn import THERE, linear
 
 random = np.random.default_rng(0).standard_normal
 
@@ -36,6 +36,7 @@ def test_values_and_gradients(rows: tuple[int, ...], with_bias: bool, transposed
         check(bias.grad, g.reshape(-1, 4).sum(0))
 
 
+@pytest.mark.skipif(not THERE, reason="this PyTorch is without")
 def test_a_gradient_is_made_where_it_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
     """A frozen weight costs nothing on the way back."""
     products: list[torch.Size] = []
