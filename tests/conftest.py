@@ -19,10 +19,20 @@ def golden() -> Path:
     return GOLDEN
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(autouse=True)
 def device() -> None:
-    """Make nets on the GPU where CAFFE_TEST_DEVICE=cuda asks for it."""
+    """Make nets on the GPU, in float32, where CAFFE_TEST_DEVICE=cuda asks for it; a command in a test may change it."""
     if os.environ.get("CAFFE_TEST_DEVICE", "cpu") != "cpu":
         import caffe
+        from caffe.device import set_precision
 
+        set_precision("fp32")
         caffe.set_mode_gpu()
+
+
+@pytest.fixture
+def on_cpu(device: None) -> None:
+    """Make nets on the CPU all the same."""
+    import caffe
+
+    caffe.set_mode_cpu()

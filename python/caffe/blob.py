@@ -71,6 +71,8 @@ class Memory:
             return np.zeros(self.shape, np.float32)
         tensor = self.tensor()
         if self.device.type != "cpu":
+            if 0 in tensor.stride():  # a sum's gradient, say: one number in many places, which could not be written to
+                tensor = self._tensor = tensor.contiguous()
             values = tensor.detach().float().cpu().numpy()
             if self._host is None:
                 self._host = np.empty(self.shape, np.float32)

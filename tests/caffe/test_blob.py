@@ -85,3 +85,11 @@ def test_memory_of_a_device_stays_where_it_is() -> None:
     assert view[0, 0] == 1
     assert blob.data is view
     assert view[0, 0] == 7
+
+
+def test_a_number_that_fills_a_device_may_be_written_over() -> None:
+    """The gradient of a sum is one number in many places."""
+    blob = caffe.Blob((2, 3), torch.device("cuda"))
+    blob.set_diff(torch.ones(()).expand(2, 3))
+    blob.diff[0, 1] = 5
+    np.testing.assert_array_equal(blob.diff_tensor(), [[1, 5, 1], [1, 1, 1]])

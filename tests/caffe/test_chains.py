@@ -106,7 +106,7 @@ def test_what_the_caller_wrote_stays(tmp_path: Path) -> None:
     np.testing.assert_array_equal(solver.net.blobs["data"].data, given)
 
 
-def test_values_are_let_go_on_request_alone(tmp_path: Path) -> None:
+def test_values_are_let_go_on_request_alone(tmp_path: Path, on_cpu: None) -> None:
     kept, freed = solver_of(tmp_path, CONVOLUTION + RELU), solver_of(tmp_path, CONVOLUTION + RELU)
     freed.keeps_blobs = False
     for solver in kept, freed:

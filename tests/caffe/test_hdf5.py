@@ -138,7 +138,7 @@ def test_layout_of_snapshots_is_bvlcs(golden: Path, tmp_path: Path) -> None:
         assert file["current_step"][0] == 2
         assert file["iter"].dtype == np.int32
         assert file["learned_net"].asstr()[()] == f"{tmp_path}/s_iter_10.caffemodel.h5"
-        assert np.array_equal(file["history/2"][()], solver.history[2].numpy())
+        assert np.array_equal(file["history/2"][()], solver.history[2].cpu().numpy())
     assert not [p for p in tmp_path.iterdir() if p.suffix == ".tmp"]
 
 
@@ -158,7 +158,7 @@ def test_restoring_what_bvlc_wrote(golden: Path, tmp_path: Path) -> None:
     assert solver.iter == 10
     with h5py.File(path) as state, h5py.File(golden / "files" / "tinyh5_iter_10.caffemodel.h5") as weights:
         for i in range(4):
-            assert np.array_equal(solver.history[i].numpy(), state[f"history/{i}"][()])
+            assert np.array_equal(solver.history[i].cpu().numpy(), state[f"history/{i}"][()])
         assert np.array_equal(solver.net.params["conv1"][0].data, weights["data/conv1/0"][()])
 
 

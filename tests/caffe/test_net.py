@@ -115,7 +115,8 @@ def test_a_blob_written_between_two_parts_counts(net_of) -> None:
     np.testing.assert_allclose(net.forward(start="b", end="b")["b"], [expected, expected], rtol=1e-6)
 
 
-def test_views_stay_live(net_of) -> None:
+def test_views_stay_live(net_of, on_cpu: None) -> None:
+    """On a GPU, as in Caffe, from one look at ``data`` to the next."""
     net = net_of(TRAINABLE)
     fill(net)
     net.forward()

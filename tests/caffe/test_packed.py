@@ -96,7 +96,7 @@ def test_another_shape_of_bottom_is_packed_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not THERE, reason="this PyTorch is without")
-def test_weights_are_packed_once(tmp_path: Path) -> None:
+def test_weights_are_packed_once(tmp_path: Path, on_cpu: None) -> None:
     net = make(tmp_path)
 
     def packed() -> object:

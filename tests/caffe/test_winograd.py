@@ -74,7 +74,7 @@ def test_where_it_is_used(weight: tuple[int, ...], geometry: tuple, shape: tuple
     assert Winograd.pays(torch.Size(weight), geometry, torch.Size(shape)) is pays
 
 
-def test_a_net_says_what_opencv_says(tmp_path: Path) -> None:
+def test_a_net_says_what_opencv_says(tmp_path: Path, on_cpu: None) -> None:
     """OpenCV's own Winograd is left out."""
     text = """input: "data" input_shape { dim: 3 dim: 160 dim: 23 dim: 30 }
     layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"

@@ -13,7 +13,7 @@ from caffe import glog
 from caffe.data.on_device import Uploaded, Uploader
 from caffe.data.prefetch import Batch, Reader
 from caffe.data.sources import ImageList
-from caffe.data.transform import Transform, cut, mean_tensor
+from caffe.data.transform import Draws, Transform, cut, mean_tensor
 from caffe.proto.caffe_pb2 import ImageDataParameter
 
 CPU = torch.device("cpu")
@@ -75,6 +75,14 @@ def test_without_room_each_batch_is_uploaded(make_pictures: Any, monkeypatch: py
         assert batch.pixels.pictures.shape == (3, 9, 11, 3)
     assert Uploader._used == 0
     assert sum(line.startswith("7 pictures take 0 MB, cpu has room for 0 (CAFFE_CACHE_MB") for line in said) == 1
+
+
+def test_bytes_of_a_record_are_only_read() -> None:
+    """A Datum's are immutable, of which PyTorch would warn."""
+    pixels = np.frombuffer(bytes(range(24)), np.uint8).reshape(2, 3, 4)
+    nowhere = np.zeros(1, np.int64)
+    uploaded = Uploader(CPU, 0, 1).upload(["key"], [pixels], torch.zeros(1), Draws(nowhere, nowhere, nowhere > 0))
+    assert np.array_equal(uploaded.pictures[0].permute(2, 0, 1), pixels)
 
 
 def test_pictures_of_many_sizes(make_pictures: Any) -> None:

@@ -54,7 +54,8 @@ def test_values(make_layer: MakeLayer, kind: str, text: str, x: object, top: lis
 def test_dropout_keeps_its_share(make_layer: MakeLayer, ratio: float, kind: torch.dtype) -> None:
     caffe.set_random_seed(1)
     net = make_layer("Dropout", [np.ones(1)], f"dropout_param {{ dropout_ratio: {ratio} }}", phase=caffe.TRAIN)
-    (y,) = net.layer_dict["L"].forward(torch.ones(1000, 1000, dtype=kind))
+    layer = net.layer_dict["L"]
+    (y,) = layer.forward(torch.ones(1000, 1000, dtype=kind, device=layer.device))
     assert y.dtype == kind
     assert y.unique().tolist() == pytest.approx([0, 1 / (1 - ratio)] if ratio else [1], rel=2**-8)
     kept = int(y.count_nonzero())

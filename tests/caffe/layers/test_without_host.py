@@ -60,7 +60,7 @@ def run(net: caffe.Net, back: bool) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize("path", RECORDINGS, ids=lambda p: p.stem)
-def test_a_pass_can_be_repeated(path: Path, tmp_path: Path) -> None:
+def test_a_pass_can_be_repeated(path: Path, tmp_path: Path, on_cpu: None) -> None:
     recording, param = recorded(path, tmp_path)
     usual, net = caffe.Net.from_param(param), caffe.Net.from_param(param)
     if any(layer.waits for layer in net.layers):
