@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+import warnings
 from functools import cache
 
 import torch
@@ -85,8 +86,11 @@ def gradient_scale() -> float:
 
 
 def _allow_tf32() -> None:
-    torch.set_float32_matmul_precision("highest" if _precision == "fp32" else "high")
-    torch.backends.cudnn.allow_tf32 = _precision != "fp32"
+    with warnings.catch_warnings():
+        # some releases of PyTorch warn of other settings to come, which must not be mixed with these: its compiler does
+        warnings.simplefilter("ignore")
+        torch.set_float32_matmul_precision("highest" if _precision == "fp32" else "high")
+        torch.backends.cudnn.allow_tf32 = _precision != "fp32"
 
 
 def current() -> torch.device:

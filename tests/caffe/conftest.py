@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -16,7 +17,12 @@ MakePictures = Callable[[Sequence[tuple[int, int]]], tuple[Path, list[np.ndarray
 
 @pytest.fixture(scope="session", autouse=True)
 def elsewhere() -> torch.device:
-    """A device beside the CPU, on which tensors have no values; autograd must know it before its first pass."""
+    """A device beside the CPU, on which tensors have no values; autograd must know it before its first pass.
+
+    Where the tests use a GPU it is that one, for PyTorch would take pinned memory to be the other's.
+    """
+    if os.environ.get("CAFFE_TEST_DEVICE", "cpu") != "cpu":
+        return torch.device("cuda:0")
     _setup_privateuseone_for_python_backend("elsewhere")
     return torch.device("elsewhere:0")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -106,3 +107,18 @@ def test_what_is_seen_and_kept_is_float32(precision: str, bits: int, tmp_path: P
 def test_an_unknown_precision() -> None:
     with pytest.raises(DeviceError, match="-precision fp8: expected one of fp32, tf32, bf16, fp16"):
         device.set_precision("fp8")
+
+
+def test_what_pytorch_says_of_its_settings_is_not_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Users can do nothing about it."""
+    told: list[str] = []
+
+    def deprecated(precision: str) -> None:
+        warnings.warn("use the new settings", UserWarning, stacklevel=2)
+        told.append(precision)
+
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", deprecated)
+    monkeypatch.setattr(device, "_gpu", True)
+    for precision in device.PRECISIONS:
+        device.set_precision(precision)
+    assert told == ["highest", "high", "high", "high"]
