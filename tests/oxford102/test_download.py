@@ -8,6 +8,7 @@ import hashlib
 import os
 import signal
 import ssl
+import struct
 import subprocess
 import sys
 import threading
@@ -567,8 +568,9 @@ def test_room_counts_what_is_still_to_come(tmp_path: Path, cache: Path) -> None:
 
 
 def test_one_line_of_progress_on_a_terminal(server: Server, target: Path) -> None:
-    pty = pytest.importorskip("pty")
+    pty, fcntl, termios = (pytest.importorskip(name) for name in ("pty", "fcntl", "termios"))
     ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 25, 80, 0, 0))  # tqdm is silent where there is no room
     reached, go = threading.Event(), threading.Event()
     url = half_then_hold(server, reached, go)
     arguments = [url, str(len(BODY)), SHA256, str(target)]

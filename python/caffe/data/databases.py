@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
+from weakref import WeakValueDictionary
 
 import lmdb
 
@@ -45,7 +46,7 @@ class Records(Protocol):
 class Batch(Protocol):
     """Records on their way into a new database."""
 
-    def put(self, key: bytes, value: bytes) -> None:
+    def put(self, key: bytes, value: bytes) -> object:
         """Add a record."""
 
     def commit(self) -> None:
@@ -65,22 +66,31 @@ def open_database(source: str, backend: DataParameter.DB) -> Records:
     return database
 
 
+_environments: WeakValueDictionary[tuple[int, int], lmdb.Environment] = WeakValueDictionary()
+"""LMDBs that are being read, by their file's device and inode: a process may open each but once."""
+
+
 class _Lmdb:
     def __init__(self, source: str) -> None:
-        if not Path(source, "data.mdb").exists():
+        file = Path(source, "data.mdb")
+        if not file.exists():
             raise DataError(
                 f"Check failed: mdb_status == 0 (2 vs. 0) No such file or directory: {source} is no LMDB "
                 f"(a folder with data.mdb); {_cure(source)}"
             )
+        status = file.stat()
+        place = status.st_dev, status.st_ino
         try:
-            self._environment = lmdb.open(source, readonly=True, lock=False)
+            environment = _environments.get(place) or lmdb.open(source, readonly=True, lock=False)
         except lmdb.Error as problem:
             raise DataError(f"Check failed: mdb_status == 0 {problem}: {source} cannot be opened") from problem
-        self._transaction = self._environment.begin()
+        _environments[place] = environment
+        self._count = environment.stat()["entries"]
+        self._transaction: Any = environment.begin()  # None once this is closed
         glog.info("db_lmdb.cpp:35", f"Opened lmdb {source}")
 
     def __len__(self) -> int:
-        return self._environment.stat()["entries"]
+        return self._count
 
     def read(self, start: int = 0) -> Iterator[tuple[bytes, bytes]]:
         cursor = self._transaction.cursor()
@@ -90,8 +100,9 @@ class _Lmdb:
         return cursor.iternext()
 
     def close(self) -> None:
-        self._transaction.abort()
-        self._environment.close()
+        if self._transaction:
+            self._transaction.abort()
+        self._transaction = None  # the last one that is let go closes the environment
 
 
 class _LevelDb:
