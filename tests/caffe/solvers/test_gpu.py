@@ -82,6 +82,7 @@ def test_it_trains_as_on_the_cpu(
     listing: Path, expected: list[float], prepare: Callable[[Solver], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)  # which a graph switches on
     caffe.set_mode_gpu()
     try:
         np.testing.assert_allclose(losses(listing, prepare), expected, rtol=0, atol=1e-3)
