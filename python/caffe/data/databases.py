@@ -82,12 +82,22 @@ class _Lmdb:
         place = status.st_dev, status.st_ino
         try:
             environment = _environments.get(place) or lmdb.open(source, readonly=True, lock=False)
+            self._transaction: Any = environment.begin()  # None once this is closed
         except lmdb.Error as problem:
-            raise DataError(f"Check failed: mdb_status == 0 {problem}: {source} cannot be opened") from problem
+            raise DataError(
+                f"Check failed: mdb_status == 0 {problem}: {source} cannot be opened; where this process reads it "
+                "already, close that first, else make it again with convert_imageset"
+            ) from problem
         _environments[place] = environment
         self._count = environment.stat()["entries"]
-        self._transaction: Any = environment.begin()  # None once this is closed
         glog.info("db_lmdb.cpp:35", f"Opened lmdb {source}")
+        whole = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
+        if status.st_size < whole:  # no error: pages that were never used may be missing at the end
+            glog.warning(
+                "db_lmdb.cpp:35",
+                f"{file} has {status.st_size} bytes, {whole} were expected: where it was cut short, reading it ends "
+                "the process (Bus error); copy it anew, or make it again with convert_imageset",
+            )
 
     def __len__(self) -> int:
         return self._count

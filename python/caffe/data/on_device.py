@@ -58,7 +58,6 @@ class Uploader:
         self._count = count
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._kept: torch.Tensor | None = None  # [count, h, w, c]
-        self._kind: tuple[tuple[int, ...], np.dtype] | None = None  # shape and type of one of them
         self._numbers: dict[str, int] = {}  # of the pictures that are there, by key
         self._asked = False  # whether there is room
 
@@ -97,9 +96,12 @@ class Uploader:
         fresh = {key: p.transpose(1, 2, 0) for key, p in zip(keys, pictures, strict=True) if key not in self._numbers}
         if fresh:
             first, last = len(self._numbers), len(self._numbers) + len(fresh)
-            if last > len(self._kept) or any((p.shape, p.dtype) != self._kind for p in fresh.values()):
+            if last > len(self._kept) or {p.shape for p in fresh.values()} != {tuple(self._kept.shape[1:])}:
                 return None
-            self._kept[first:last] = self._copy(torch.from_numpy(np.stack(list(fresh.values()))))
+            together = torch.from_numpy(np.stack(list(fresh.values())))
+            if together.dtype != self._kept.dtype:
+                return None
+            self._kept[first:last] = self._copy(together)
             self._numbers.update(zip(fresh, range(first, last), strict=True))
         return np.array([self._numbers[key] for key in keys])
 
@@ -118,7 +120,6 @@ class Uploader:
             return None
         Uploader._used += bytes_needed
         channels, height, width = picture.shape
-        self._kind = (height, width, channels), picture.dtype
         none = torch.from_numpy(np.empty(0, picture.dtype))
         return none.new_empty((self._count, height, width, channels), device=self._device)
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +11,10 @@ import lmdb
 import numpy as np
 import pytest
 
+from caffe.data.databases import open_database
 from caffe.data.sources import Database, ImageList, read_list
 from caffe.errors import DataError
-from caffe.proto.caffe_pb2 import Datum, ImageDataParameter
+from caffe.proto.caffe_pb2 import DataParameter, Datum, ImageDataParameter
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -247,3 +250,40 @@ def test_broken_databases_are_named(tmp_path: Path, database: str) -> None:
     source = Database(database)
     with pytest.raises(DataError, match="db, record 00000000_p0: the record is no Datum"):
         source.load(source.peek())
+
+
+GROW = """
+import sys, lmdb
+with lmdb.open(sys.argv[1], map_size=1 << 26) as environment, environment.begin(write=True) as transaction:
+    for i in range(int(sys.argv[2])):
+        transaction.put(b"%d" % i, bytes(50_000))
+"""
+
+
+def test_an_lmdb_that_grows_while_it_is_read_must_be_let_go_first(tmp_path: Path) -> None:
+    path = str(tmp_path / "db")
+
+    def grow(count: int) -> None:
+        subprocess.run([sys.executable, "-c", GROW, path, str(count)], check=True)
+
+    grow(2)
+    first, second = (open_database(path, DataParameter.LMDB) for _ in range(2))
+    first.close()
+    grow(300)
+    assert len(list(second.read())) == 2, "what was there when it was opened"
+    with pytest.raises(DataError, match=r"MDB_MAP_RESIZED.*db cannot be opened; where .* already, close that first"):
+        open_database(path, DataParameter.LMDB)
+    second.close()
+    assert len(open_database(path, DataParameter.LMDB)) == 300
+
+
+def test_an_lmdb_that_was_cut_short_is_told_before_it_ends_the_process(database: str, log: None, capsys: Any) -> None:
+    open_database(database, DataParameter.LMDB).close()
+    assert "Bus error" not in capsys.readouterr().err
+    file = Path(database, "data.mdb")
+    size = file.stat().st_size
+    with file.open("r+b") as content:
+        content.truncate(size // 2)
+    open_database(database, DataParameter.LMDB).close()
+    told = f"{file} has {size // 2} bytes, {size} were expected: where it was cut short, reading it ends the process"
+    assert told in capsys.readouterr().err
