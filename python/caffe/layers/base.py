@@ -34,6 +34,7 @@ class Layer:
         device: where its tensors live.
         wanted: per parameter blob, whether its gradient is asked for; the net sets it.
         leaves: the autograd leaves that the last forward pass used, by parameter blob.
+        memory: what it carries from one pass to the next, beside its blobs; a pass writes over it.
 
     Class attributes:
         type: Caffe's name of the layer, set by `caffe.layers.registry.register`.
@@ -46,8 +47,7 @@ class Layer:
         half: what it does where a net's precision is below float32: None computes in float32 all the same, False in the
             type that its bottoms have, True in the lower precision.
         gives_away_top: the top is memory of its own, which neither this layer nor its gradient reads again.
-        waits: a pass goes through the host, or through memory of its own that changes its place, so that a GPU cannot
-            repeat it by itself.
+        waits: a pass goes through the host, so that a GPU cannot repeat it by itself.
     """
 
     type: ClassVar[str] = ""
@@ -59,7 +59,7 @@ class Layer:
     is_data: ClassVar[bool] = False
     half: ClassVar[bool | None] = None
     gives_away_top: ClassVar[bool] = False
-    waits: ClassVar[bool] = False
+    waits: bool = False
 
     def __init__(self, param: LayerParameter, device: torch.device) -> None:
         self.param = param
@@ -69,6 +69,7 @@ class Layer:
         self.blobs: list[Blob] = []
         self.wanted: list[bool] = []
         self.leaves: dict[int, torch.Tensor] = {}
+        self.memory: list[torch.Tensor] = []
 
     def setup(self, bottoms: Sequence[Shape]) -> None:
         """Check the parameters against the bottoms' shapes and make the parameter blobs; called once."""

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from caffe import glog, onednn
+from caffe.capture import defers
 from caffe.layers.base import Layer, Shape, describe
 from caffe.layers.registry import register
 from caffe.proto.caffe_pb2 import BiasParameter, FillerParameter, ScaleParameter
@@ -65,7 +66,6 @@ class Embed(Layer):
 
     differentiable = (False,)
     undifferentiable = "its input"
-    waits = True
 
     def setup(self, bottoms: Sequence[Shape]) -> None:
         p = self.param.embed_param
@@ -83,7 +83,9 @@ class Embed(Layer):
         p, given = self.param.embed_param, bottoms[0].detach()
         number = given.long()
         wrong = (number != given) | (number < 0) | (number >= p.input_dim)
-        if wrong.any():
+        if defers(wrong):
+            number = number.masked_fill(wrong, 0)
+        elif wrong.any():
             raise self.error(
                 f"the bottom has {given[wrong][0]:g} where a whole number from 0 to {p.input_dim - 1} is needed "
                 "(input_dim is the number of vectors)"

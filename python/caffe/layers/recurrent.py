@@ -68,7 +68,6 @@ class _Recurrent(Layer):
     tops = (1, None)
     undifferentiable = "sequence indicators"
     states: ClassVar[int]
-    waits = True
 
     def flows_to(self, bottom: int) -> bool:
         return bottom != 1
@@ -83,8 +82,7 @@ class _Recurrent(Layer):
                 "bottom[0] must have at least 2 axes -- (#timesteps, #streams, ...), and one of values: it is "
                 f"{describe(x)}"
             )
-        self.steps = x[0]
-        self.memory: list[torch.Tensor] = []
+        self.steps, self.waits = x[0], p.debug_info  # which logs every state
         glog.info(
             "recurrent_layer.cpp:20",
             f"Initializing recurrent layer: assuming input batch contains {x[0]} timesteps of {x[1]} "
@@ -149,19 +147,27 @@ class _Recurrent(Layer):
         given = linear(x.flatten(2), self.weight(0), self.weight(1))  # [t, n, d or 4d]
         if self.static:
             given = given + linear(bottoms[2].flatten(1), self.weight(2))
-        zeros = x.new_zeros(1, x.shape[1], p.num_output)
         if p.expose_hidden:
-            self.memory = [state.detach() for state in bottoms[-self.states :]]
-        elif not self.memory or self.memory[0].shape != zeros.shape:
-            self.memory = [zeros] * self.states
-        states, outputs = self.memory, []
+            states = [state.detach() for state in bottoms[-self.states :]]
+        else:
+            states = [state.clone() for state in self._remembered(x.shape[1])]
+        outputs = []
         for t in range(self.steps):
             states = self._step(given[t : t + 1], states, cont[t : t + 1].unsqueeze(-1))
             outputs.append(states[0])
             if p.debug_info:
                 self._log(t + 1, states)
-        self.memory = [state.detach() for state in states]
-        return [self._output(torch.cat(outputs)), *(self.memory if p.expose_hidden else [])]
+        last = [state.detach() for state in states]
+        for kept, state in zip(self.memory, last, strict=False):
+            kept.copy_(state)
+        return [self._output(torch.cat(outputs)), *(last if p.expose_hidden else [])]
+
+    def _remembered(self, streams: int) -> list[torch.Tensor]:
+        """The last states of the batch before, zeros for the first."""
+        shape = 1, streams, self.param.recurrent_param.num_output
+        if not self.memory or self.memory[0].shape != shape:
+            self.memory = [torch.zeros(shape, device=self.device) for _ in range(self.states)]
+        return self.memory
 
     def _log(self, step: int, states: Sequence[torch.Tensor]) -> None:
         for name, state in zip("hc", states, strict=False):

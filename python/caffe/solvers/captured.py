@@ -102,10 +102,12 @@ class CapturedIteration:
             self._graph.replay()
             for blob, values in self._blobs:
                 blob.set_data(values)
+            self._solver.norm = self._norm
             return self._loss.clone()
 
     def _as_usual(self) -> torch.Tensor:
         loss = self._solver.compute_gradients()
+        self._solver.clip_gradients()
         self._solver.update(self._solver.rates())
         return loss
 
@@ -129,6 +131,7 @@ class CapturedIteration:
         net = self._solver.net
         kept = [blob for blobs in net.params.values() for blob in blobs] + [net.blobs[name] for name in net.inputs]
         tensors = [blob.data_tensor() for blob in kept] + self._solver.history
+        tensors += [carried for layer in net.layers for carried in layer.memory]
         return [tensor.data_ptr() for tensor in tensors] + [id(rng.generator(net.device))]
 
     def _capture(self, batches: list[tuple[torch.Tensor, ...]]) -> bool:
@@ -145,6 +148,7 @@ class CapturedIteration:
                 for wrong in mistakes:
                     loss = loss.masked_fill(wrong.any(), float("nan"))
                 self._loss = loss + self._spoilt.add_(loss * 0)
+                solver.clip_gradients()
                 solver.update(rates)
         except RuntimeError as problem:
             glog.warning("solver.cpp:215", f"No CUDA graph of an iteration, training goes on without: {problem}")
@@ -153,6 +157,7 @@ class CapturedIteration:
                 layer.staged.clear()
             self._stage(batches)
             return False
+        self._norm = solver.norm
         self._blobs = [(blob, blob.data_tensor()) for blob in solver.net.blobs.values()]
         self._captured = True
         return True
@@ -173,8 +178,6 @@ def obstacle(solver: SGDSolver) -> str:
     waiting = [layer for layer in net.layers if layer.waits]
     if waiting:
         return f"layer '{waiting[0].name}' ({waiting[0].type}) goes through the host"
-    if solver.param.clip_gradients >= 0:
-        return "clip_gradients looks at the norm of the gradients"
     if solver.param.debug_info:
         return "debug_info looks at every blob"
     if net.watched or solver.watched:

@@ -1,4 +1,4 @@
-"""What Caffe's own files cannot hold and an exact resumption needs: random state and reading positions.
+"""What Caffe's own files cannot hold and an exact resumption needs: random state, reading positions, what layers carry.
 
 It lies beside the snapshot as ``PREFIX_iter_N.runstate``, in JSON. Without it a run resumes as with BVLC Caffe:
 same weights, history and iteration, but data read from its start and random numbers drawn anew.
@@ -33,13 +33,14 @@ def write(solver: Solver, state_file: str) -> None:
     state = {
         "random": _encode(rng.state()),
         "readers": [_readers(net) for net in (solver.net, *solver.test_nets)],
+        "memory": [_memory(net) for net in (solver.net, *solver.test_nets)],
     }
     with whole_file(str(path_beside(state_file))) as file:
         file.write(json.dumps(state).encode())
 
 
 def restore(solver: Solver, state_file: str) -> None:
-    """Take random state and reading positions up again, where the file for it is there.
+    """Take random state, reading positions and memory up again, where the file for it is there.
 
     Raises:
         FormatError: the file is there but cannot be read.
@@ -54,7 +55,7 @@ def restore(solver: Solver, state_file: str) -> None:
         return
     try:
         state = json.loads(path.read_bytes())
-        random, readers = _decode(state["random"]), state["readers"]
+        random, readers, memory = _decode(state["random"]), state["readers"], state.get("memory", [])
     except (ValueError, KeyError, TypeError) as problem:
         raise FormatError(
             f"{path}: not a run state that this version wrote ({problem}); remove the file to resume without it"
@@ -64,10 +65,17 @@ def restore(solver: Solver, state_file: str) -> None:
         for layer in net.layers:
             if layer.is_data and layer.name in positions:
                 layer.restore(positions[layer.name])
+    for net, carried in zip((solver.net, *solver.test_nets), memory, strict=False):
+        for layer in net.layers:
+            layer.memory = [torch.tensor(values, device=net.device) for values in carried.get(layer.name, ())]
 
 
 def _readers(net: Net) -> dict[str, Any]:
     return {layer.name: layer.state() for layer in net.layers if layer.is_data}
+
+
+def _memory(net: Net) -> dict[str, Any]:
+    return {layer.name: [values.tolist() for values in layer.memory] for layer in net.layers if layer.memory}
 
 
 def _encode(random: dict[str, Any]) -> dict[str, str]:

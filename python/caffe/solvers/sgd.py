@@ -51,6 +51,8 @@ class SGDSolver(Solver):
     """
 
     histories = 1  # arrays a parameter that the rule remembers
+    norm: torch.Tensor | None = None
+    """Joint L2 norm of the last gradients before they were clipped, no axes, on the device; None where they are not."""
 
     def _pre_solve(self) -> None:
         shapes = [p.blob.shape for p in self.net.learnable] * self.histories
@@ -60,9 +62,20 @@ class SGDSolver(Solver):
 
     def apply_update(self) -> None:
         """Update every learnable parameter from its gradient; afterwards its diff holds what was subtracted."""
-        self.log_rate()
-        self._clip_gradients()
+        self.clip_gradients()
+        self.log_update()
         self.update(self.rates())
+
+    def log_update(self) -> None:
+        """Log the rate where the iteration is one to display, and that gradients were clipped."""
+        super().log_update()
+        limit, norm = self.param.clip_gradients, 0.0 if self.norm is None else float(self.norm)
+        if norm > limit >= 0:
+            glog.info(
+                "sgd_solver.cpp:128",
+                f"Gradient clipping: scaling down gradients (L2 norm {norm:g} > {limit:g}) "
+                f"by scale factor {limit / norm:g}",
+            )
 
     def rates(self) -> dict[float, float]:
         """Rate of this iteration for each lr_mult."""
@@ -102,21 +115,16 @@ class SGDSolver(Solver):
             )
 
     @torch.no_grad()
-    def _clip_gradients(self) -> None:
+    def clip_gradients(self) -> None:
+        """Scale all gradients down to a joint L2 norm of the solver's ``clip_gradients``, where theirs is larger."""
         limit = self.param.clip_gradients
-        if limit < 0:
-            return
         diffs = [p.blob.diff_tensor() for p in self.net.learnable if p.blob.has_diff]
-        norm = float(torch.stack([d.square().sum() for d in diffs]).sum().sqrt()) if diffs else 0.0
-        norm /= self.net.gradient_scale
-        if norm > limit:
-            scale = limit / norm
-            glog.info(
-                "sgd_solver.cpp:128",
-                f"Gradient clipping: scaling down gradients (L2 norm {norm:g} > {limit:g}) by scale factor {scale:g}",
-            )
-            for diff in diffs:
-                diff.mul_(scale)
+        if limit < 0 or not diffs:
+            return
+        on_cpu = self.net.device.type == "cpu"
+        parts = [part for d in diffs for part in (d.view(-1).split(PIECE) if on_cpu else [d])]
+        self.norm = torch.stack([part.square().sum() for part in parts]).sum().sqrt() / self.net.gradient_scale
+        torch._foreach_mul_(diffs, (limit / self.norm).where(self.norm > limit, 1))
 
     def _normalize(self, alike: Alike) -> None:
         parts = self.param.iter_size * self.net.gradient_scale

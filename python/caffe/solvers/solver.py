@@ -86,7 +86,7 @@ class Solver:
         """Update the net's parameters from their gradients."""
         raise NotImplementedError(f"{type(self).__name__} must have an update rule")
 
-    def log_rate(self) -> None:
+    def log_update(self) -> None:
         """Log the rate where the iteration is one to display."""
         if self.param.display and self.iter % self.param.display == 0:
             glog.info("sgd_solver.cpp:112", f"Iteration {self.iter}, lr = {self.lr:g}")
@@ -159,7 +159,7 @@ class Solver:
             for _, on_gradients_ready in self._callbacks:
                 on_gradients_ready()
             if self.iteration:
-                self.log_rate()
+                self.log_update()
             else:
                 self.apply_update()
             self.iter += 1

@@ -5,15 +5,18 @@ A tape of tensor operations stands in for the CUDA graph, but where CAFFE_TEST_D
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import torch
 from tape import CountedGraph, Tape
+from words import words_net
 
 import caffe
 from caffe import glog
@@ -71,7 +74,10 @@ def captured(solver: caffe.SGDSolver) -> Tape | CountedGraph:
     if solver.net.device.type == "cuda":
         graph: Tape | CountedGraph = CountedGraph(solver.net.device)
     else:
-        graph = Tape(lambda: [blob.data_tensor() for blob in blobs] + solver.history)
+        layers = solver.net.layers
+        graph = Tape(
+            lambda: [blob.data_tensor() for blob in blobs] + solver.history + [m for x in layers for m in x.memory]
+        )
     solver.iteration = CapturedIteration(solver, graph).run
     return graph
 
@@ -123,6 +129,41 @@ def test_every_rule(tmp_path: Path, net: str, kind: str) -> None:
 
 def test_gradients_of_several_batches(tmp_path: Path, net: str, where: None) -> None:
     assert compare(tmp_path, net, "iter_size: 2 average_loss: 3").captures == 1
+
+
+def test_gradients_are_clipped_and_it_is_told(
+    tmp_path: Path, net: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GLOG_minloglevel", "0")
+    clipped = []
+    for way in (lambda _: None, captured):
+        solver = solver_of(tmp_path, net, "clip_gradients: 2")
+        way(solver)
+        capfd.readouterr()
+        solver.step(10)
+        lines = re.findall(r"L2 norm (\S+) > 2\) by scale factor (\S+)", capfd.readouterr().err)
+        clipped.append(np.array(lines, dtype=float))
+        solver.close()
+    assert 0 < len(clipped[0]) < 10  # both kinds of iteration are there
+    assert_alike(clipped[1], clipped[0], rtol=1e-5)
+    assert compare(tmp_path, net, "clip_gradients: 2").captures == 1
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "RNN"])
+def test_what_a_batch_carries_to_the_next(kind: str, tmp_path: Path) -> None:
+    assert compare(tmp_path, words_net(tmp_path, kind), "clip_gradients: 0.5").captures == 1
+
+
+def test_a_word_that_there_is_not_makes_the_loss_nan(tmp_path: Path) -> None:
+    net = words_net(tmp_path, "LSTM")
+    with h5py.File(tmp_path / "words.h5", "a") as file:
+        file["words"][20, 1] = 9  # in the sixth batch
+    solver = solver_of(tmp_path, net)
+    captured(solver)
+    found = losses(solver, 8)
+    assert np.isfinite(found[:5]).all()
+    assert np.isnan(found[5:]).all()
+    solver.close()
 
 
 def test_every_sort_of_group_is_updated_alike(
@@ -210,7 +251,6 @@ def test_a_wrong_label_spoils_the_loss_from_there_on(tmp_path: Path, make_pictur
     [
         ('layer { name: "out" type: "HDF5Output" bottom: "ip" bottom: "label" hdf5_output_param { file_name: "x" } }',
          "", "layer 'out' (HDF5Output) goes through the host"),
-        ("", "clip_gradients: 1", "clip_gradients looks at the norm"),
         ("", "debug_info: true", "debug_info looks at every blob"),
     ],
 )  # fmt: skip

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from words import words_net
 
 import caffe
 
@@ -125,6 +126,27 @@ def test_a_stopped_and_resumed_run_equals_the_one_that_never_stopped(job: Job, k
             np.testing.assert_array_equal(mine.data, theirs.data)
     for mine, theirs in zip(whole.history, second.history, strict=True):
         assert torch.equal(mine, theirs)
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "RNN"])
+def test_what_a_batch_carries_to_the_next_is_kept(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "net.prototxt").write_text(words_net(tmp_path, kind))
+    rules = (
+        f'net: "{tmp_path}/net.prototxt" base_lr: 0.5 lr_policy: "fixed" momentum: 0.9 random_seed: 1 '
+        f'test_iter: 1 test_interval: 2 snapshot_prefix: "{tmp_path}/words"'
+    )
+    (tmp_path / "solver.prototxt").write_text(rules)
+    whole, first, second = (caffe.get_solver(str(tmp_path / "solver.prototxt")) for _ in range(3))
+    whole.step(6)
+    first.step(3)
+    first.snapshot()
+    second.restore(f"{tmp_path}/words_iter_3.solverstate")
+    second.step(3)
+    for mine, theirs in ((whole.net, second.net), (whole.test_nets[0], second.test_nets[0])):
+        for name in ("state", "loss"):
+            np.testing.assert_array_equal(mine.blobs[name].data, theirs.blobs[name].data)
+    for solver in (whole, first, second):
+        solver.close()
 
 
 def test_without_the_run_state_it_resumes_as_caffe_does_and_says_so(job: Job, capfd, monkeypatch) -> None:
