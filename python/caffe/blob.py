@@ -25,12 +25,13 @@ _moments = count()
 class Memory:
     """Values of one shape: a device tensor, and a numpy view of them, always float32, for who asks."""
 
-    __slots__ = ("_host", "_host_is_newer", "_tensor", "_touched", "device", "shape")
+    __slots__ = ("_host", "_host_is_newer", "_room", "_tensor", "_touched", "device", "shape")
 
     def __init__(self, shape: Shape, device: torch.device) -> None:
         self.shape = shape
         self.device = device
         self._tensor: torch.Tensor | None = None
+        self._room: torch.Tensor | None = None  # all that a smaller shape left of the memory that _tensor begins in
         self._host: np.ndarray | None = None
         self._host_is_newer = False
         self._touch()
@@ -61,7 +62,7 @@ class Memory:
         if shape != self.shape or self.device.type == "cpu":
             self._host = None
         self.shape = shape
-        self._tensor = values
+        self._tensor, self._room = values, None
         self._host_is_newer = False
 
     def host(self) -> np.ndarray:
@@ -72,7 +73,8 @@ class Memory:
         tensor = self.tensor()
         if self.device.type != "cpu":
             if 0 in tensor.stride():  # a sum's gradient, say: one number in many places, which could not be written to
-                tensor = self._tensor = tensor.contiguous()
+                tensor, self._room = tensor.contiguous(), None
+                self._tensor = tensor
             values = tensor.detach().float().cpu().numpy()
             if self._host is None:
                 self._host = np.empty(self.shape, np.float32)
@@ -80,7 +82,8 @@ class Memory:
             self._host_is_newer = True
         elif self._host is None:
             if not tensor.is_contiguous() or tensor.dtype != torch.float32:
-                tensor = self._tensor = tensor.float().contiguous()
+                tensor, self._room = tensor.float().contiguous(), None
+                self._tensor = tensor
             self._host = tensor.numpy(force=True)
         return self._host
 
@@ -90,7 +93,7 @@ class Memory:
         if self._host is not None and self.device.type == "cpu":
             self._host.fill(0)
         else:
-            self._tensor = None
+            self._tensor = self._room = None
             self._host_is_newer = False
 
     def _touch(self) -> None:
@@ -109,16 +112,25 @@ class Memory:
     def let_go(self) -> None:
         """Free memory that nobody looks at: the values are about to be set anew."""
         if self._host is None:
-            self._tensor = None
+            self._tensor = self._room = None
 
     def reshape(self, shape: Shape) -> None:
-        """Take another shape; the values stay where the count does, else they become zeros."""
+        """Take another shape of the same memory, as long as it is large enough; else of new zeros.
+
+        On a CPU arrays that were given out before go on showing that memory.
+        """
         if shape == self.shape:
             return
         self._touch()
-        keep = self._tensor is not None and math.prod(shape) == math.prod(self.shape)
-        tensor = self.tensor().reshape(shape) if keep else None
-        self.shape, self._tensor, self._host, self._host_is_newer = shape, tensor, None, False
+        flat = None if self._tensor is None else self.tensor().reshape(-1)
+        room, count = flat if self._room is None else self._room, math.prod(shape)
+        if flat is None or room is None or count > room.numel():
+            self._tensor = self._room = self._host = None
+        else:
+            self._tensor, self._room = room[:count].view(shape), room
+            keeps = self._host is not None and self.device.type == "cpu"
+            self._host = self._tensor.numpy(force=True) if keeps else None
+        self.shape, self._host_is_newer = shape, False
 
 
 class _Reshaped(Memory):
@@ -165,13 +177,13 @@ class Blob:
 
     @property
     def data(self) -> np.ndarray:
-        """Values as a live float32 array."""
-        return self._data.host()
+        """Values as a live float32 array, a new one each time: its shape may be set."""
+        return self._data.host().view()
 
     @property
     def diff(self) -> np.ndarray:
-        """Gradients as a live float32 array."""
-        return self._diff.host()
+        """Gradients as a live float32 array, a new one each time."""
+        return self._diff.host().view()
 
     @property
     def shape(self) -> Shape:
@@ -263,6 +275,10 @@ class Blob:
     def clear_diff(self) -> None:
         """Make the gradients zero."""
         self._diff.clear()
+
+    def share_data(self, other: Blob) -> None:
+        """Take the values of a blob of the same shape for its own, now and from here on; gradients stay apart."""
+        self._data = other._data
 
     def seen_as(self, shape: Shape) -> Blob:
         """Give a blob of another shape over the same values and gradients."""

@@ -204,7 +204,7 @@ class Net(Passes):
         weights.copy_from(self, str(path))
 
     def share_with(self, other: Net) -> None:
-        """Use the parameter blobs of the other net's layers of the same names."""
+        """Use the weights of the other net's layers of the same names."""
         weights.share_with(self, other)
 
     def save(self, path: str) -> None:

@@ -95,15 +95,18 @@ def _same_shape(source: Shape, target: Shape) -> bool:
     return source == target
 
 
-def share_with(net: Net, other: Net) -> None:
-    """Use the other net's parameter blobs in the layers of the same name (test nets do with the train net's).
+def share_with(net: Net, other: Net, log: bool = True) -> None:
+    """Use the other net's weights in the layers of the same name (test nets do with the train net's).
+
+    Gradients stay apart, and a solver of the net goes on with it: it changes the weights of both.
 
     Raises:
         WeightsError: as `copy_from`.
     """
     for name, source in other.layer_dict.items():
         if name not in net.layer_dict:
-            glog.info("net.cpp:676", f"Ignoring source layer {name}")
+            if log:
+                glog.info("net.cpp:676", f"Ignoring source layer {name}")
             continue
         target = net.layer_dict[name]
         shapes = [[b.shape for b in layer.blobs] for layer in (source, target)]
@@ -112,7 +115,8 @@ def share_with(net: Net, other: Net) -> None:
                 f"Cannot share param weights from layer '{name}'; shape mismatch.  Source param shapes are "
                 f"{_describe_all(shapes[0])}; target param shapes are {_describe_all(shapes[1])}"
             )
-        target.blobs[:] = source.blobs
+        for mine, theirs in zip(target.blobs, source.blobs, strict=True):
+            mine.share_data(theirs)
 
 
 def _describe_all(shapes: Sequence[Shape]) -> str:

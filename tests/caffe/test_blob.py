@@ -37,14 +37,38 @@ def test_gradients_add_up_and_clear() -> None:
     np.testing.assert_array_equal(view, [0, 0])
 
 
-def test_reshape_keeps_the_values_where_the_count_does() -> None:
+def test_reshape_keeps_the_memory_while_it_is_large_enough() -> None:
     blob = caffe.Blob((2, 3))
-    blob.data[...] = np.arange(6).reshape(2, 3)
+    blob.set_data(torch.arange(6.0).view(2, 3))
+    before = blob.data
     blob.reshape(3, 2)
     np.testing.assert_array_equal(blob.data, [[0, 1], [2, 3], [4, 5]])
     assert blob.diff.shape == (3, 2)
-    blob.reshape(1, 5)
+    blob.reshape(1, 4)
+    np.testing.assert_array_equal(blob.data, [[0, 1, 2, 3]])
+    blob.set_data(torch.full((1, 4), 7.0))
+    np.testing.assert_array_equal(before, [[7, 7, 7], [7, 4, 5]])
+    blob.data[0, 0] = 9
+    blob.reshape(3, 2)
+    np.testing.assert_array_equal(blob.data, [[9, 7], [7, 7], [4, 5]])
+    blob.reshape(7)
     assert not blob.data.any()
+
+
+def test_a_smaller_shape_does_not_grow_into_what_another_tensor_left() -> None:
+    blob = caffe.Blob((6,))
+    blob.set_data(torch.arange(6.0))
+    blob.reshape(2)
+    blob.set_data(torch.arange(8.0)[:2])  # the beginning of somebody else's memory
+    blob.reshape(6)
+    assert not blob.data.any()
+
+
+def test_the_shape_of_an_array_is_the_callers_own() -> None:
+    blob = caffe.Blob((2, 3))
+    blob.data.shape = (6,)
+    blob.diff.shape = (6,)
+    assert blob.data.shape == blob.diff.shape == blob.shape == (2, 3)
 
 
 def test_legacy_accessors() -> None:
@@ -83,7 +107,7 @@ def test_memory_of_a_device_stays_where_it_is() -> None:
     assert values[1, 2] == 50
     values[0, 0] = 7
     assert view[0, 0] == 1
-    assert blob.data is view
+    assert np.shares_memory(blob.data, view)
     assert view[0, 0] == 7
 
 

@@ -61,10 +61,14 @@ class SGDSolver(Solver):
             raise SolverError(f"Unknown regularization type: {self.param.regularization_type} (known types: L1, L2)")
 
     def apply_update(self) -> None:
-        """Update every learnable parameter from its gradient; afterwards its diff holds what was subtracted."""
+        """Update every learnable parameter from its gradient; afterwards its diff holds what was subtracted.
+
+        That is one iteration, whoever calls it.
+        """
         self.clip_gradients()
         self.log_update()
         self.update(self.rates())
+        self.iter += 1
 
     def log_update(self) -> None:
         """Log the rate where the iteration is one to display, and that gradients were clipped."""

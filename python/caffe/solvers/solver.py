@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import torch
 
-from caffe import glog, rng
+from caffe import glog, rng, weights
 from caffe.blob import Blob
 from caffe.errors import SolverError, WriteError
 from caffe.net import Net
@@ -83,7 +83,7 @@ class Solver:
         raise NotImplementedError(f"{type(self).__name__} must make its history")
 
     def apply_update(self) -> None:
-        """Update the net's parameters from their gradients."""
+        """Update the net's parameters from their gradients; that is one iteration."""
         raise NotImplementedError(f"{type(self).__name__} must have an update rule")
 
     def log_update(self) -> None:
@@ -105,7 +105,7 @@ class Solver:
         net.records, net.first_passes = False, None  # the first passes are the train net's
         net.debug_info = self.param.debug_info
         self._load(net)
-        net.share_with(self.net)
+        weights.share_with(net, self.net, log=False)  # as Caffe does, and says, with every test: it saves memory
         return net
 
     # Running
@@ -160,9 +160,9 @@ class Solver:
                 on_gradients_ready()
             if self.iteration:
                 self.log_update()
+                self.iter += 1
             else:
                 self.apply_update()
-            self.iter += 1
             for extension in self.extensions:
                 extension.updated(self)
             action = self.poll()
@@ -228,6 +228,7 @@ class Solver:
     def _test(self, number: int) -> None:
         glog.info("solver.cpp:347", f"Iteration {self.iter}, Testing net (#{number})")
         net = self.test_nets[number]
+        net.share_with(self.net)
         sums: list[torch.Tensor] = []
         loss = torch.zeros((), device=net.device)
         batches = self.param.test_iter[number]

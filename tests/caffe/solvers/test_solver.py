@@ -80,8 +80,37 @@ def test_the_same_seed_is_the_same_run(job: Job) -> None:
 def test_test_nets_see_the_weights_in_training(job: Job) -> None:
     solver = caffe.get_solver(str(job()))
     solver.step(3)
-    assert solver.test_nets[0].params["fc"][0] is solver.net.params["fc"][0]
+    assert np.shares_memory(solver.test_nets[0].params["fc"][0].data, solver.net.params["fc"][0].data)
+    assert not np.shares_memory(solver.test_nets[0].params["fc"][0].diff, solver.net.params["fc"][0].diff)
     solver.close()
+
+
+def test_nets_that_share_weights_learn_together(job: Job) -> None:
+    first, second = (caffe.get_solver(str(job())) for _ in range(2))
+    held, before = second.net.params["fc"][0], first.net.params["fc"][0].data.copy()
+    second.net.share_with(first.net)
+    second.step(3)
+    for net in (first.net, second.net, second.test_nets[0]):
+        assert (net.params["fc"][0].data != before).any()
+        np.testing.assert_array_equal(net.params["fc"][0].data, held.data)
+    for solver in (first, second):
+        solver.close()
+
+
+@pytest.mark.parametrize("kind", ["SGD", "Adam"])
+def test_iterations_by_hand_are_iterations(job: Job, kind: str) -> None:
+    settings = lambda text: text.replace("stepsize: 10", f'stepsize: 2 type: "{kind}"')  # noqa: E731
+    stepped, by_hand = (caffe.get_solver(str(job(solver=settings))) for _ in range(2))
+    stepped.step(5)
+    for _ in range(5):
+        by_hand.net.clear_param_diffs()
+        by_hand.net.forward()
+        by_hand.net.backward()
+        by_hand.apply_update()
+    assert (by_hand.iter, by_hand.lr) == (5, stepped.lr)
+    np.testing.assert_allclose(by_hand.net.params["fc"][0].data, stepped.net.params["fc"][0].data, rtol=1e-6)
+    for solver in (stepped, by_hand):
+        solver.close()
 
 
 def test_a_snapshot_holds_weights_history_and_place(job: Job) -> None:
