@@ -41,6 +41,11 @@ class Memory:
         """Whether nothing was ever written here; such memory reads as zeros."""
         return self._tensor is None
 
+    @property
+    def stays(self) -> bool:
+        """Whether new values are copied to where the old ones are."""
+        return self._host is not None and self.device.type == "cpu"
+
     def tensor(self) -> torch.Tensor:
         """The values on the device, uploaded first where a numpy view may have been written to."""
         if self._tensor is None:
@@ -55,7 +60,7 @@ class Memory:
         """Take over ``values``: adopted as they are, or copied where a numpy view is out on the CPU."""
         self._touch()
         shape = tuple(values.shape)
-        if self._host is not None and shape == self.shape and self.device.type == "cpu":
+        if self._host is not None and self.stays and shape == self.shape:
             # through numpy: a write that autograd does not see, as a C++ layer writing its top
             np.copyto(self._host, values.float().numpy())
             return
@@ -90,7 +95,7 @@ class Memory:
     def clear(self) -> None:
         """Make all values zero, without touching memory that nobody looks at."""
         self._touch()
-        if self._host is not None and self.device.type == "cpu":
+        if self._host is not None and self.stays:
             self._host.fill(0)
         else:
             self._tensor = self._room = None
@@ -128,8 +133,7 @@ class Memory:
             self._tensor = self._room = self._host = None
         else:
             self._tensor, self._room = room[:count].view(shape), room
-            keeps = self._host is not None and self.device.type == "cpu"
-            self._host = self._tensor.numpy(force=True) if keeps else None
+            self._host = self._tensor.numpy(force=True) if self.stays else None
         self.shape, self._host_is_newer = shape, False
 
 
@@ -248,9 +252,13 @@ class Blob:
         """`Memory.stamp` of the values."""
         return self._data.stamp()
 
-    def leaf(self, wanted: bool) -> torch.Tensor:
-        """Values as an autograd leaf that asks for its gradient where ``wanted``."""
-        return self._data.tensor().detach().requires_grad_(wanted)
+    def leaf(self, wanted: bool, overwritten: bool = False) -> torch.Tensor:
+        """Values as an autograd leaf that asks for its gradient where ``wanted``.
+
+        Where the blob is ``overwritten`` before that gradient is asked for, they do not change with it.
+        """
+        values = self._data.tensor().detach()
+        return (values.clone() if overwritten and self._data.stays else values).requires_grad_(wanted)
 
     def set_data(self, values: torch.Tensor) -> None:
         """Take new values, with their shape."""

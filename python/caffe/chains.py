@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 
 import torch
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from caffe.layers.activation import ReLU
 from caffe.layers.base import BlobLayer, Layer
@@ -19,6 +21,23 @@ from caffe.layers.normalization import BatchNorm
 from caffe.layers.vision import Convolution
 from caffe.packed import Affine
 from caffe.wiring import Wiring
+
+
+@dataclass
+class Inner:
+    """How to get the gradient of what the first layer of a chain gave: what its blob's diff is left with.
+
+    Attributes:
+        edge: where it comes by,
+        factor: what it still lacks there, a number a channel, if anything.
+    """
+
+    edge: GradientEdge
+    factor: torch.Tensor | None
+
+    def gradient(self, came: torch.Tensor) -> torch.Tensor:
+        """The gradient [N, C, ...] from what came by."""
+        return came if self.factor is None else came * self.factor.view(-1, *[1] * (came.dim() - 2))
 
 
 def find_chains(w: Wiring) -> list[range]:
@@ -63,10 +82,17 @@ def _affine(layers: Sequence[Layer]) -> list[Affine]:
 
 def run_chain(
     layers: Sequence[Layer], bottoms: Sequence[torch.Tensor], half: torch.dtype | None = None
-) -> list[torch.Tensor]:
-    """Give the tops of the last layer from the bottoms of the first; ``half`` is a type below float32, if any."""
+) -> tuple[list[torch.Tensor], Inner | None]:
+    """Give the tops of the last layer from the bottoms of the first; ``half`` is a type below float32, if any.
+
+    With them comes, where a gradient is recorded, how to get that of what the first layer gives.
+    """
     tops, done = list(bottoms), 0
+    factor: torch.Tensor | None = None
+    inner: Inner | None = None
     while done < len(layers):
+        if done and inner is None and tops[0].requires_grad:
+            inner = Inner(get_gradient_edge(tops[0]), factor)  # the edge: the values may be written over
         layer, after = layers[done], layers[done + 1 : done + 2]
         if half and layer.half is None:
             tops = [x.float() if x.dtype == half else x for x in tops]
@@ -77,9 +103,12 @@ def run_chain(
                 tops, done = [top], done + 1 + len(affine)
                 continue
         if isinstance(layer, BatchNorm) and after and isinstance(after[0], Scale) and after[0].per_channel:
-            tops, done = [layer.scaled(tops[0], *after[0].factors())], done + 2
+            factors = after[0].factors()
+            tops, done, factor = [layer.scaled(tops[0], *factors)], done + 2, factors[0].detach()
             continue
         with torch.autocast(layer.device.type, half) if half and layer.half else nullcontext():
             free = done and layers[done - 1].gives_away_top
             tops, done = [layer.overwrite(tops[0])] if free else layer.forward(*tops), done + 1
-    return tops
+    if inner is None and tops and tops[0].requires_grad:
+        inner = Inner(get_gradient_edge(tops[0]), factor)
+    return tops, inner

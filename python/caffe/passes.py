@@ -9,21 +9,37 @@ in place on one blob share a graph (see `caffe.chains`) where nobody looks in be
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from caffe import debug
 from caffe import device as devices
-from caffe.chains import ends_in_relu, find_chains, run_chain
+from caffe.chains import Inner, ends_in_relu, find_chains, run_chain
 from caffe.errors import NetError
 from caffe.layers.base import BlobLayer
 from caffe.wiring import Wiring
 
 Callback = Callable[[int], None]
-Edges = list["GradientEdge | None"]
-Tape = tuple[list[torch.Tensor], Edges, torch.Tensor | None]
-"""Leaves that a chain read, where its gradients enter, and the top of the ReLU at its end, if there is one."""
+
+
+@dataclass
+class Tape:
+    """What the forward pass of a chain leaves for the backward pass.
+
+    Attributes:
+        inputs: the leaves that it read.
+        edges: where the gradient of each top enters.
+        relu: the top of the ReLU at its end, if there is one.
+        inner: where the gradient comes by that the blob on which it works in place is left with.
+    """
+
+    inputs: list[torch.Tensor]
+    edges: list[GradientEdge | None]
+    relu: torch.Tensor | None
+    inner: Inner | None
 
 
 class Passes:
@@ -54,7 +70,8 @@ class Passes:
         self._passes = 0
         self._chains = find_chains(wiring)
         self._fused = False  # whether the last forward pass ran recorded chains as one
-        self._tape: dict[int, Tape | None] = {}  # by a chain's last layer; None once it was used up
+        self._tape: dict[int, Tape] = {}  # by a chain's last layer, until it is used up
+        self._values_went = False  # the last backward pass has let go of the blobs' values
         self._shapes = [[wiring.blobs[b].shape for b in row] for row in wiring.bottom_ids]
         self._callbacks: dict[str, list[Callback]] = {
             f"{when}_{way}": [] for when in ("before", "after") for way in ("forward", "backward")
@@ -68,7 +85,7 @@ class Passes:
         if start == 0:
             self._count_pass()
             self._tape.clear()
-            self._fused = fused
+            self._fused, self._values_went = fused, False
             if end is None:
                 self._let_go(range(len(self.layers)))
         loss = torch.zeros((), device=self.device)
@@ -113,7 +130,7 @@ class Passes:
         w = self._wiring
         for i in part:
             self._reshape_layer(i)
-        outputs = self._compute(part)
+        outputs = self._compute(part, self._records(part))
         terms = []
         for top, values in zip(w.top_ids[part[-1]] if outputs else [], outputs, strict=True):
             w.blobs[top].set_data(values.detach())
@@ -121,22 +138,22 @@ class Passes:
                 terms.append(w.loss_weights[top] * values.detach().sum())
         return terms
 
-    def _compute(self, part: range) -> list[torch.Tensor]:
-        """Give the tops of a chain, from what its bottoms hold; keep what its backward pass needs."""
+    def _compute(self, part: range, recording: bool) -> list[torch.Tensor]:
+        """Give the tops of a chain, from what its bottoms hold; if ``recording``, keep what its backward pass needs."""
         w, layers, first = self._wiring, self.layers[part.start : part.stop], part.start
-        recording = self._records(part)
+        tops = w.top_ids[part[-1]]
         for layer in layers:
             layer.leaves.clear()
         with torch.set_grad_enabled(recording):
             needs = zip(w.bottom_ids[first], w.bottom_needs[first], strict=True)
-            inputs = [w.blobs[b].leaf(n and recording) for b, n in needs]
+            inputs = [w.blobs[b].leaf(n and recording, recording and b in tops) for b, n in needs]
             relu = recording and ends_in_relu(layers)
-            outputs = run_chain(layers[:-1] if relu else layers, inputs, self._half)
+            outputs, inner = run_chain(layers[:-1] if relu else layers, inputs, self._half)
         if recording:
             # the edge, not the tensor: an in-place layer's input can be freed
-            edges: Edges = [get_gradient_edge(o) if o.requires_grad else None for o in outputs]
+            edges = [get_gradient_edge(o) if o.requires_grad else None for o in outputs] or [None] * len(tops)
             top = outputs[0].detach().relu_() if relu else None
-            self._tape[part[-1]] = inputs, edges or [None] * len(w.top_ids[part[-1]]), top
+            self._tape[part[-1]] = Tape(inputs, edges, top, inner if len(layers) > 1 else None)
         return outputs
 
     def _reshape_layer(self, i: int) -> None:
@@ -159,6 +176,7 @@ class Passes:
         Parameters' gradients are added to what is there. Without ``keep_diffs`` the gradients of blobs are
         let go as soon as they are used, without ``keep_data`` their values, but for the net's outputs.
         """
+        self._values_went |= not keep_data
         parts = list(self._parts(end, len(self.layers) if start is None else start + 1))
         for part in reversed(parts):
             self._announce("before_backward", part.start)
@@ -182,46 +200,54 @@ class Passes:
         if isinstance(layers[0], BlobLayer):
             layers[0].backward(w.bottom_needs[part.start])
             return
-        inputs, edges, relu = self._taped(part)
+        tape = self._taped(part)
         top_ids, bottom_ids = w.top_ids[part[-1]], w.bottom_ids[part.start]
         tops = [w.blobs[t] for t in top_ids]
-        flows = [(e, t.diff_tensor()) for e, t in zip(edges, tops, strict=True) if e is not None and t.has_diff]
-        sources = [(x, w.blobs[b].set_diff) for x, b in zip(inputs, bottom_ids, strict=True) if x.requires_grad]
+        flows = [(e, t.diff_tensor()) for e, t in zip(tape.edges, tops, strict=True) if e is not None and t.has_diff]
+        sources = [(x, w.blobs[b].set_diff) for x, b in zip(tape.inputs, bottom_ids, strict=True) if x.requires_grad]
         for layer in layers:
             sources += [(x, layer.blobs[k].add_diff) for k, x in layer.leaves.items() if x.requires_grad]
+        if self._fused:
+            del self._tape[part[-1]]
         if not keep_diffs:
-            self._tape.update(dict.fromkeys(part))
             for t, blob in zip(top_ids, tops, strict=True):
                 if not w.loss_weights[t]:
                     blob.clear_diff()
-        if relu is not None:
-            flows = [(edge, torch.ops.aten.threshold_backward(flow, relu, 0)) for edge, flow in flows]
+        if tape.relu is not None:
+            flows = [(edge, torch.ops.aten.threshold_backward(flow, tape.relu, 0)) for edge, flow in flows]
         if not sources:
             return
-        leaves = [x for x, _ in sources]
-        gradients: Sequence[torch.Tensor | None] = [None] * len(leaves)
+        inner = tape.inner if keep_diffs and top_ids != bottom_ids else None
+        wanted: list[Any] = [x for x, _ in sources] + ([inner.edge] if inner else [])
+        gradients: Sequence[torch.Tensor | None] = [None] * len(wanted)
         if flows:
             gradients = torch.autograd.grad(
                 [e for e, _ in flows],
-                leaves,
+                wanted,
                 [g for _, g in flows],
                 allow_unused=True,
-                retain_graph=keep_diffs,
+                retain_graph=not self._fused,
             )
-        for (leaf, take), gradient in zip(sources, gradients, strict=True):
-            take(torch.zeros_like(leaf) if gradient is None else gradient)
+        given = [flow for _, flow in flows]
+        if inner and gradients[-1] is not None:
+            given.append(inner.gradient(gradients[-1]))
+            tops[0].set_diff(given[-1])
+        for (leaf, take), gradient in zip(sources, gradients, strict=False):
+            if gradient is None:
+                gradient = torch.zeros_like(leaf)
+            elif keep_diffs and any(gradient is flow for flow in given):
+                gradient = gradient.clone()  # of a sum, say: whoever writes to one diff must not write to another
+            given.append(gradient)
+            take(gradient)
 
     def _taped(self, part: range) -> Tape:
-        """What the forward pass kept for the backward pass of a chain."""
-        name = self.layers[part[-1]].name
-        if not self.records:
-            raise NetError(f"Layer '{name}': backward needs a forward pass of a net whose records are on")
+        """What the forward pass kept for the backward pass of a chain, or would have kept."""
         if part[-1] not in self._tape:
-            self._compute(part)  # as Caffe does, go by what the blobs hold
-        tape = self._tape[part[-1]]
-        if tape is None:
-            raise NetError(f"Layer '{name}': backward has let go of what forward kept; run forward first")
-        return tape
+            if self._values_went:
+                name = self.layers[part[-1]].name
+                raise NetError(f"Layer '{name}': backward has let go of what forward kept; run forward first")
+            self._compute(part, recording=True)  # as Caffe does, go by what the blobs hold
+        return self._tape[part[-1]]
 
     def reshape(self) -> None:
         """Carry a changed input shape through all layers."""

@@ -51,15 +51,17 @@ CHAINS = {
 }
 
 
-def solver_of(folder: Path, chain: str, shape: str = "dim: 3 dim: 3 dim: 5 dim: 5") -> caffe.SGDSolver:
-    """One that trains the chain towards random numbers."""
+def solver_of(
+    folder: Path, chain: str, shape: str = "dim: 3 dim: 3 dim: 5 dim: 5", last: str = "x", rate: float = 0.001
+) -> caffe.SGDSolver:
+    """One that trains the chain, whose last blob is named, towards small numbers."""
     net, file = folder / "net.prototxt", folder / "solver.prototxt"
     net.write_text(f"""
         layer {{ name: "data" type: "Input" top: "data" input_param {{ shape {{ {shape} }} }} }}
         {chain}
-        layer {{ name: "loss" type: "Reduction" bottom: "x" top: "loss" loss_weight: 1
+        layer {{ name: "loss" type: "Reduction" bottom: "{last}" top: "loss" loss_weight: 1
                  reduction_param {{ operation: SUMSQ }} }}""")
-    file.write_text(f'net: "{net}" base_lr: 0.001 lr_policy: "fixed" momentum: 0.9 random_seed: 5 max_iter: 9')
+    file.write_text(f'net: "{net}" base_lr: {rate} lr_policy: "fixed" momentum: 0.9 random_seed: 5 max_iter: 9')
     made = caffe.SGDSolver(str(file))
     made.net.blobs["data"].data[...] = np.random.default_rng(1).normal(size=made.net.blobs["data"].shape)
     return made
@@ -80,6 +82,7 @@ def test_as_one_by_one(tmp_path: Path, chain: str) -> None:
             np.testing.assert_allclose(mine.data, theirs.data, rtol=1e-5, atol=1e-6, err_msg=name)
     for name, blob in apart.net.blobs.items():
         np.testing.assert_allclose(together.net.blobs[name].data, blob.data, rtol=1e-4, atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(together.net.blobs[name].diff, blob.diff, rtol=1e-4, atol=1e-4, err_msg=name)
 
 
 def test_a_batch_of_one_number_a_channel(tmp_path: Path) -> None:
@@ -124,10 +127,70 @@ def test_values_stay_where_the_loss_is_no_number(tmp_path: Path) -> None:
     assert not np.isfinite(solver.net.blobs["x"].data).all()
 
 
-def test_backward_needs_a_forward_pass(tmp_path: Path) -> None:
+def test_backward_needs_a_forward_pass_where_values_were_let_go(tmp_path: Path, on_cpu: None) -> None:
     solver = solver_of(tmp_path, CONVOLUTION + RELU)
+    solver.keeps_blobs = False
     solver.step(1)
     with pytest.raises(NetError, match="Layer 'loss': backward has let go .* run forward first"):
         solver.net.backward()
     solver.net.forward()
     solver.net.backward()
+
+
+def gradients(net: caffe.Net) -> list[np.ndarray]:
+    net.clear_param_diffs()
+    net.backward()
+    blobs = [blob for row in net.params.values() for blob in row] + [net.blobs["x"]]
+    return [blob.diff.copy() for blob in blobs]
+
+
+@pytest.mark.parametrize("name", ["residual", "vgg", "sum"])
+def test_backward_after_a_step_and_in_a_net_that_is_tested(tmp_path: Path, name: str) -> None:
+    solver = solver_of(tmp_path, CHAINS[name], rate=0)  # after a step the blobs hold what the weights before it gave
+    solver.step(1)
+    found = gradients(solver.net)
+    solver.net.forward()
+    expected = gradients(solver.net)
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+    solver.net.records = False  # as test nets'
+    solver.net.forward()
+    for ours, theirs in zip(gradients(solver.net)[:-1], expected[:-1], strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+IN_PLACE = {
+    "BatchNorm": "",
+    "Scale": "scale_param { bias_term: true filler { value: 2 } }",
+    "PReLU": "prelu_param { filler { value: 0.3 } }",
+    "ELU": "elu_param { alpha: 1.5 }",
+    "Swish": "",
+    "BNLL": "",
+    "Sigmoid": "",
+    "Dropout": "dropout_param { dropout_ratio: 0.3 }",
+}
+
+
+@pytest.mark.parametrize("kind", IN_PLACE)
+def test_a_view_of_what_is_written_over(tmp_path: Path, kind: str) -> None:
+    """In place or not, the gradients are the same, though somebody looks at the blob."""
+    results = []
+    for top in ("x", "y"):
+        layer = in_place(kind, IN_PLACE[kind]).replace('top: "x"', f'top: "{top}"')
+        net = solver_of(tmp_path, CONVOLUTION + layer, last=top).net
+        assert net.blobs["x"].data.shape == (3, 4, 3, 3)  # from now on it keeps its place
+        caffe.set_random_seed(2)
+        net.forward()
+        results.append(gradients(net)[:-1])
+    for ours, theirs in zip(*results, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_gradients_that_are_alike_are_apart(tmp_path: Path) -> None:
+    net = solver_of(tmp_path, SUM).net
+    net.forward()
+    net.backward(end="sum")
+    expected = net.blobs["b"].diff.copy()
+    net.blobs["a"].diff[...] = 0
+    np.testing.assert_array_equal(net.blobs["b"].diff, expected)
+    np.testing.assert_array_equal(net.blobs["x"].diff, expected)

@@ -44,8 +44,8 @@ class Solver:
         extensions: what watches the run.
         iteration: does forward, backward and update and gives the loss, in the place of `compute_gradients` and
             `apply_update`.
-        keeps_blobs: whether the train net's blobs hold their values after an iteration. On a CPU it saves memory to
-            let go of them, unless the loss is no number.
+        keeps_blobs: whether the train net's blobs hold their values and gradients after an iteration. It saves memory
+            to let go of the gradients and, on a CPU, of the values too, unless the loss is no number.
     """
 
     type: ClassVar[str] = ""
@@ -180,7 +180,7 @@ class Solver:
             self.net.gradients_ready = None if left else self.gradients_ready
             part = self.net.run_forward(fused=True)
             frees = not self.keeps_blobs and part.device.type == "cpu" and bool(part.isfinite())
-            self.net.run_backward(keep_diffs=False, keep_data=not frees)
+            self.net.run_backward(keep_diffs=self.keeps_blobs, keep_data=not frees)
             loss += part
         return loss / self.param.iter_size
 
