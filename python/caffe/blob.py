@@ -293,3 +293,15 @@ class Blob:
         other = Blob(shape, self.device)
         other._data, other._diff = _Reshaped(self._data, shape), _Reshaped(self._diff, shape)
         return other
+
+
+class BlobVec(list[Blob]):
+    """A layer's parameter blobs, as pycaffe's: a list that can make more of them."""
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__()
+        self._device = device
+
+    def add_blob(self, *shape: int) -> None:
+        """Append a blob of zeros; in a Python layer's `setup` it becomes one to learn."""
+        self.append(Blob(shape, self._device))

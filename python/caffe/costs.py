@@ -45,14 +45,14 @@ class Cost:
 
 def costs(net: Net) -> list[Cost]:
     """Give a row a layer, in the net's order, for the shapes that its blobs have now."""
-    owned: Counter[str] = Counter()
+    owned: Counter[int] = Counter()
     for learnable in net.learnable:
         owned[learnable.layer] += learnable.blob.count
-    return [_cost(net, i, owned[layer.name]) for i, layer in enumerate(net.layers)]
+    return [_cost(net, i, owned[i]) for i in range(len(net.wired))]
 
 
 def _cost(net: Net, i: int, parameters: int) -> Cost:
-    layer = net.layers[i]
+    layer = net.wired[i]
     bottoms = [net._blobs[b].shape for b in net._bottom_ids(i)]
     tops = [net._blobs[t].shape for t in net._top_ids(i)]
     values = sum(map(prod, [*bottoms, *tops])) + sum(blob.count for blob in layer.blobs)

@@ -26,10 +26,7 @@ def fill(blob: Blob, param: FillerParameter, layer: str) -> None:
     Raises:
         LayerError: the filler's name is unknown, or it cannot fill a blob of this shape.
     """
-    if param.type not in FILLERS:
-        raise LayerError(layer, f"Unknown filler name: {param.type} (known fillers: {', '.join(sorted(FILLERS))})")
-    if param.sparse != -1 and param.type != "gaussian":
-        raise LayerError(layer, f"Sparsity not supported by this Filler: {param.type}; only gaussian is sparse")
+    check(param, layer)
     if blob.device.type == "meta":
         return
     try:
@@ -37,6 +34,14 @@ def fill(blob: Blob, param: FillerParameter, layer: str) -> None:
     except ValueError as problem:
         raise LayerError(layer, f"filler {param.type}: {problem}") from problem
     blob.set_data(values.to(blob.device))
+
+
+def check(param: FillerParameter, layer: str) -> None:
+    """Raise LayerError where there is no such filler."""
+    if param.type not in FILLERS:
+        raise LayerError(layer, f"Unknown filler name: {param.type} (known fillers: {', '.join(sorted(FILLERS))})")
+    if param.sparse != -1 and param.type != "gaussian":
+        raise LayerError(layer, f"Sparsity not supported by this Filler: {param.type}; only gaussian is sparse")
 
 
 def _uniform(shape: Shape, low: float, high: float) -> torch.Tensor:

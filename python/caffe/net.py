@@ -11,12 +11,12 @@ import torch
 
 from caffe import batches, glog, weights
 from caffe import device as devices
-from caffe.blob import Blob
+from caffe.blob import Blob, BlobVec
 from caffe.errors import CaffeError, NetError
 from caffe.graph.rules import filter_net
 from caffe.graph.splits import insert_splits
-from caffe.layers.base import Layer
 from caffe.layers.memory import MemoryData
+from caffe.layers.python import Python
 from caffe.passes import Passes
 from caffe.proto.caffe_pb2 import TEST, TRAIN, NetParameter
 from caffe.proto.text import read_net, to_text
@@ -31,7 +31,7 @@ class Net(Passes):
     Attributes:
         blobs: name -> Blob, in the order they are made.
         params: layer name -> its parameter blobs, for layers that have some.
-        layer_dict, layers: the layers by name and in order.
+        layers, layer_dict: the layers in order and by name; a user's layer is the user's own object.
         inputs, outputs: blob names: tops of Input layers, and blobs that no layer reads.
         top_names, bottom_names: layer name -> blob names.
         blob_loss_weights: blob name -> weight in the loss.
@@ -81,9 +81,10 @@ class Net(Passes):
         super().__init__(wire(self.param, device), device)
         self.debug_info = param.debug_info
         w = self._wiring
-        self.layer_dict: OrderedDict[str, Layer] = OrderedDict(zip(w.names, w.layers, strict=True))
+        self.layers = [layer.user if isinstance(layer, Python) else layer for layer in w.layers]
+        self.layer_dict = OrderedDict(zip(w.names, self.layers, strict=True))
         self.blobs: OrderedDict[str, Blob] = OrderedDict(zip(w.blob_names, w.blobs, strict=True))
-        self.params: OrderedDict[str, list[Blob]] = OrderedDict(
+        self.params: OrderedDict[str, BlobVec] = OrderedDict(
             (name, layer.blobs) for name, layer in zip(w.names, w.layers, strict=True) if layer.blobs
         )
         self.blob_loss_weights = OrderedDict(zip(w.blob_names, w.loss_weights, strict=True))
@@ -192,7 +193,7 @@ class Net(Passes):
 
     def set_input_arrays(self, data: np.ndarray, labels: np.ndarray) -> None:
         """Let the net's first layer, a MemoryData, read from arrays; see `MemoryData.reset` for their shapes."""
-        first = self.layers[0]
+        first = self.wired[0]
         if not isinstance(first, MemoryData):
             raise NetError("set_input_arrays may only be called if the first layer is a MemoryDataLayer")
         first.reset(data, labels)
@@ -221,7 +222,7 @@ class Net(Passes):
 
     def close(self) -> None:
         """Let go of files and reading threads."""
-        for layer in self.layers:
+        for layer in self.wired:
             layer.close()
 
     # pycaffe: calls that scripts use in spite of their underscore

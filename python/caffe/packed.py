@@ -12,7 +12,7 @@ from typing import Protocol
 
 import torch
 
-from caffe.blob import Blob
+from caffe.blob import Blob, BlobVec
 from caffe.onednn import Geometry, Packed, takes
 from caffe.winograd import Winograd
 
@@ -20,7 +20,7 @@ from caffe.winograd import Winograd
 class Affine(Protocol):
     """A layer whose top is its bottom times a number a channel, plus another."""
 
-    blobs: list[Blob]
+    blobs: BlobVec
 
     def affine(self) -> tuple[torch.Tensor, torch.Tensor | None]:
         """The factors and the offsets, each [C], in float64; no offsets are zeros."""

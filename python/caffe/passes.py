@@ -47,7 +47,7 @@ class Passes:
 
     Attributes:
         device: where all is.
-        layers: in order.
+        wired: the layers in order, as the net runs them.
         learnable: parameters that a solver updates.
         debug_info: whether the mean of every blob is logged.
         records: whether `run_forward` keeps what `run_backward` needs; nets that are only tested switch it off.
@@ -59,7 +59,7 @@ class Passes:
 
     def __init__(self, wiring: Wiring, device: torch.device) -> None:
         self.device = device
-        self.layers = wiring.layers
+        self.wired = wiring.layers
         self.learnable, self.gradient_scale = wiring.learnable, wiring.gradient_scale
         self.debug_info = False
         self.records = True
@@ -87,9 +87,9 @@ class Passes:
             self._tape.clear()
             self._fused, self._values_went = fused, False
             if end is None:
-                self._let_go(range(len(self.layers)))
+                self._let_go(range(len(self.wired)))
         loss = torch.zeros((), device=self.device)
-        for part in self._parts(start, len(self.layers) if end is None else end + 1):
+        for part in self._parts(start, len(self.wired) if end is None else end + 1):
             self._announce("before_forward", part.start)
             for term in self._run_ahead(part):
                 loss = loss + term
@@ -129,18 +129,23 @@ class Passes:
         """Set the tops of a chain; give their terms of the loss."""
         w = self._wiring
         for i in part:
-            self._reshape_layer(i)
+            if not isinstance(self.wired[i], BlobLayer):  # which does that itself
+                self._reshape_layer(i)
+        tops = w.top_ids[part[-1]]
+        before = [w.blobs[top].shape for top in tops]
         outputs = self._compute(part, self._records(part))
         terms = []
-        for top, values in zip(w.top_ids[part[-1]] if outputs else [], outputs, strict=True):
+        for top, shape, values in zip(tops, before, outputs, strict=False):  # a layer may leave its tops alone
             w.blobs[top].set_data(values.detach())
             if w.loss_weights[top]:
+                if w.blobs[top].shape != shape:
+                    w.weigh(top)
                 terms.append(w.loss_weights[top] * values.detach().sum())
         return terms
 
     def _compute(self, part: range, recording: bool) -> list[torch.Tensor]:
         """Give the tops of a chain, from what its bottoms hold; if ``recording``, keep what its backward pass needs."""
-        w, layers, first = self._wiring, self.layers[part.start : part.stop], part.start
+        w, layers, first = self._wiring, self.wired[part.start : part.stop], part.start
         tops = w.top_ids[part[-1]]
         for layer in layers:
             layer.leaves.clear()
@@ -157,13 +162,13 @@ class Passes:
         return outputs
 
     def _reshape_layer(self, i: int) -> None:
-        """Give the tops of layer i their shapes if its bottoms have changed theirs."""
+        """Give the tops of layer i their shapes if its bottoms have changed theirs; a user's layer may like others."""
         w = self._wiring
         shapes = [w.blobs[b].shape for b in w.bottom_ids[i]]
-        if self._shapes[i] == shapes:
+        if self._shapes[i] == shapes and not isinstance(self.wired[i], BlobLayer):
             return
         self._shapes[i] = shapes
-        tops = self.layers[i].reshape(shapes)
+        tops = self.wired[i].reshape(shapes)
         for top, shape in zip(w.top_ids[i], tops, strict=True):
             w.blobs[top].reshape(*shape)
             w.weigh(top)
@@ -177,7 +182,7 @@ class Passes:
         let go as soon as they are used, without ``keep_data`` their values, but for the net's outputs.
         """
         self._values_went |= not keep_data
-        parts = list(self._parts(end, len(self.layers) if start is None else start + 1))
+        parts = list(self._parts(end, len(self.wired) if start is None else start + 1))
         for part in reversed(parts):
             self._announce("before_backward", part.start)
             if self._wiring.needs_backward[part[-1]]:
@@ -194,7 +199,7 @@ class Passes:
             debug.all_params(self._wiring)
 
     def _run_back(self, part: range, keep_diffs: bool) -> None:
-        w, layers = self._wiring, self.layers[part.start : part.stop]
+        w, layers = self._wiring, self.wired[part.start : part.stop]
         for i, layer in zip(part, layers, strict=True):
             layer.check_flows(w.bottom_needs[i])
         if isinstance(layers[0], BlobLayer):
@@ -244,14 +249,14 @@ class Passes:
         """What the forward pass kept for the backward pass of a chain, or would have kept."""
         if part[-1] not in self._tape:
             if self._values_went:
-                name = self.layers[part[-1]].name
+                name = self.wired[part[-1]].name
                 raise NetError(f"Layer '{name}': backward has let go of what forward kept; run forward first")
             self._compute(part, recording=True)  # as Caffe does, go by what the blobs hold
         return self._tape[part[-1]]
 
     def reshape(self) -> None:
         """Carry a changed input shape through all layers."""
-        for i in range(len(self.layers)):
+        for i in range(len(self.wired)):
             self._reshape_layer(i)
 
     def clear_param_diffs(self) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ import torch
 from caffe import glog
 from caffe.blob import Blob
 from caffe.errors import WeightsError
-from caffe.layers.base import describe
+from caffe.layers.base import Layer, describe
 from caffe.proto import binary, hdf5, wire
 from caffe.proto.caffe_pb2 import NetParameter
 
@@ -41,14 +42,20 @@ def copy_from(net: Net, path: str) -> None:
     if Path(path).is_file() and h5py.is_hdf5(path):
         load_hdf5(net, path)
         return
+    layers = by_name(net)
     for source in binary.read_weights(path):
-        if source.name not in net.layer_dict:
+        if source.name not in layers:
             glog.info("net.cpp:746", f"Ignoring source layer {source.name}")
             continue
-        targets = net.layer_dict[source.name].blobs
+        targets = layers[source.name].blobs
         check_layer(path, source, targets)
         for target, blob in zip(targets, source.blobs, strict=True):
             put(target, blob.data)
+
+
+def by_name(net: Net) -> dict[str, Layer]:
+    """The net's layers by name; of several with one name the first, as Caffe looks for them."""
+    return {layer.name: layer for layer in reversed(net.wired)}
 
 
 def check_layer(path: str, source: binary.LayerWeights, targets: Sequence[Blob]) -> None:
@@ -103,12 +110,14 @@ def share_with(net: Net, other: Net, log: bool = True) -> None:
     Raises:
         WeightsError: as `copy_from`.
     """
-    for name, source in other.layer_dict.items():
-        if name not in net.layer_dict:
+    layers = by_name(net)
+    for source in other.wired:
+        name = source.name
+        if name not in layers:
             if log:
                 glog.info("net.cpp:676", f"Ignoring source layer {name}")
             continue
-        target = net.layer_dict[name]
+        target = layers[name]
         shapes = [[b.shape for b in layer.blobs] for layer in (source, target)]
         if shapes[0] != shapes[1]:
             raise WeightsError(
@@ -125,44 +134,62 @@ def _describe_all(shapes: Sequence[Shape]) -> str:
 
 def save(net: Net, path: str, with_diff: bool = False) -> None:
     """Write a ``.caffemodel``: the net's layers with their blobs, in the form that BVLC Caffe reads."""
-    param = NetParameter(name=net.name, layer=[layer.param for layer in net.layers])
-    blobs = {
-        layer.name: [(b.shape, b.data_tensor().cpu().numpy(), b.diff if with_diff else None) for b in layer.blobs]
-        for layer in net.layers
-        if layer.blobs
-    }
+    param = NetParameter(name=net.name, layer=[layer.param for layer in net.wired])
+    blobs = [
+        [(b.shape, b.data_tensor().cpu().numpy(), b.diff if with_diff else None) for b in layer.blobs]
+        for layer in net.wired
+    ]
     binary.write_weights(path, param, blobs)
 
 
 def load_hdf5(net: Net, path: str) -> None:
     """Copy the weights of an HDF5 file, ``/data/<layer>/<i>``, into the layers of the same name.
 
-    A layer of the file may lack a blob that the net's layer shares with another, which has it.
+    A layer of the file may lack a blob that the net's layer shares with another, which has it. A name with a slash
+    is a group within a group, as HDF5 has it.
 
     Raises:
         WeightsError: a layer has another number of blobs, or a blob another shape.
         FormatError: the file is missing or not one of weights.
     """
     owned = {(p.layer, p.index) for p in net.learnable}
+    numbers = {layer.name: number for number, layer in enumerate(net.wired)}
     with hdf5.reading(path) as file:
-        for name, source in hdf5.group(file, "data", path).items():
-            if name not in net.layer_dict:
+        for name, source in _layers_in(hdf5.group(file, "data", path)):
+            if name not in numbers:
                 glog.info("net.cpp:805", f"Ignoring source layer {name}")
                 continue
-            targets = net.layer_dict[name].blobs
-            missing = [i for i in range(len(targets)) if str(i) not in source and (name, i) in owned]
-            if len(source) > len(targets) or missing:
+            targets = net.wired[numbers[name]].blobs
+            missing = [i for i in range(len(targets)) if i not in source and (numbers[name], i) in owned]
+            if missing or any(i >= len(targets) for i in source):
                 raise WeightsError(
                     f"{path}: Incompatible number of blobs for layer {name}: the file has {len(source)}, the net "
                     f"{len(targets)}. {_RENAME}"
                 )
-            for i, target in enumerate(targets):
-                if str(i) not in source:
-                    continue
-                dataset = source[str(i)]
-                if dataset.shape != target.shape:
-                    raise _mismatch(path, name, i, dataset.shape, target.shape)
-                put(target, dataset[()])
+            for i, dataset in source.items():
+                if dataset.shape != targets[i].shape:
+                    raise _mismatch(path, name, i, dataset.shape, targets[i].shape)
+                put(targets[i], dataset[()])
+
+
+def _layers_in(group: h5py.Group, name: str = "") -> Iterator[tuple[str, dict[int, h5py.Dataset]]]:
+    """Names of the layers that a file holds and their blobs by number, those of layers named below others too."""
+    blobs = {int(key): each for key, each in group.items() if key.isdigit() and isinstance(each, h5py.Dataset)}
+    within = {key: each for key, each in group.items() if isinstance(each, h5py.Group)}
+    if name and (blobs or not within):
+        yield name, blobs
+    for key, each in within.items():
+        yield from _layers_in(each, f"{name}/{key}" if name else key)
+
+
+def check_names(net: Net) -> None:
+    """Raise WeightsError where an HDF5 file, which goes by layer names, cannot hold the net's weights."""
+    for name, count in Counter(layer.name for layer in net.wired).items():
+        if count > 1 or not name:
+            raise WeightsError(
+                f"HDF5 files go by the layers' names, but {count} layers are named '{name}'. Give each a name of its "
+                "own, or save to a .caffemodel (snapshot_format: BINARYPROTO)"
+            )
 
 
 def save_hdf5(net: Net, path: str, with_diff: bool = False) -> None:
@@ -171,12 +198,13 @@ def save_hdf5(net: Net, path: str, with_diff: bool = False) -> None:
     A shared blob's values are written with the layer that owns it, its gradient with each.
     """
     owned = {(p.layer, p.index) for p in net.learnable}
+    check_names(net)
     with hdf5.writing(path) as file:
-        for layer in net.layers:
-            data = file.create_group(f"data/{layer.name}")
-            diff = file.create_group(f"diff/{layer.name}") if with_diff else None
+        for number, layer in enumerate(net.wired):
+            data = file.require_group(f"data/{layer.name}")
+            diff = file.require_group(f"diff/{layer.name}") if with_diff else None
             for i, blob in enumerate(layer.blobs):
-                if (layer.name, i) in owned:
+                if (number, i) in owned:
                     data[str(i)] = blob.data_tensor().cpu().numpy()
                 if diff is not None:
                     diff[str(i)] = blob.diff_tensor().cpu().numpy()

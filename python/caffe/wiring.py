@@ -23,10 +23,10 @@ from caffe.proto.caffe_pb2 import LayerParameter, NetParameter, ParamSpec
 
 @dataclass(frozen=True)
 class Learnable:
-    """A parameter blob that the solver updates, with its own rates."""
+    """A parameter blob that the solver updates: blob ``index`` of layer number ``layer``, with its own rates."""
 
     blob: Blob
-    layer: str
+    layer: int
     index: int
     lr_mult: float
     decay_mult: float
@@ -97,7 +97,7 @@ class _Builder:
         bottoms = [self._bottom(param, i) for i in range(len(param.bottom))]
         tops = [self._top(param, name, bottoms) for name in param.top]
         if layer.is_loss and not tops:
-            tops.append(self._new_blob(param.name, "(automatic)"))
+            tops.append(self._new_blob(param.name, "(automatic)"))  # it has no name: no output, nobody's bottom
         _check_counts(layer)
         w.layers.append(layer)
         w.names.append(param.name)
@@ -127,9 +127,14 @@ class _Builder:
                 f"Top blob '{name}' produced by multiple sources. Layer '{param.name}' is the second: "
                 "give its top another name, or the same bottom to work in place"
             )
-        return self._new_blob(param.name, name, is_input=param.type == "Input")
+        number = self._new_blob(param.name, name)
+        self.id_of[name] = number
+        self.unread.add(name)
+        if param.type == "Input":
+            self.wiring.inputs.append(number)
+        return number
 
-    def _new_blob(self, layer: str, name: str, is_input: bool = False) -> int:
+    def _new_blob(self, layer: str, name: str) -> int:
         w = self.wiring
         glog.info("net.cpp:382", f"{layer} -> {name}")
         number = len(w.blobs)
@@ -137,10 +142,6 @@ class _Builder:
         w.blob_names.append(name)
         w.loss_weights.append(0.0)
         self.blob_needs.append(False)
-        self.id_of[name] = number
-        self.unread.add(name)
-        if is_input:
-            w.inputs.append(number)
         return number
 
     def _set_up(self, layer: Layer, bottoms: Sequence[int], tops: Sequence[int]) -> None:
@@ -184,9 +185,10 @@ class _Builder:
                 f"Too many params specified for layer {layer.name}: {len(layer.param.param)} are given, it has "
                 f"{len(layer.blobs)}"
             )
-        for i in range(len(layer.blobs)):
-            spec = layer.param.param[i] if i < len(layer.param.param) else ParamSpec()
-            layer.wanted[i] = spec.lr_mult != 0
+        given = list(layer.param.param)
+        specs = given + [ParamSpec()] * (len(layer.blobs) - len(given))
+        layer.wanted = [spec.lr_mult != 0 for spec in specs]
+        for i, spec in enumerate(specs):
             self._enter(layer, i, spec)
         need = any(bottom_needs) or any(layer.wanted)
         self.wiring.bottom_needs.append(bottom_needs)
@@ -199,7 +201,8 @@ class _Builder:
         if spec.name not in self.owners or not spec.name:
             if spec.name:
                 self.owners[spec.name] = (layer.name, layer.blobs[i], len(self.wiring.learnable))
-            self.wiring.learnable.append(Learnable(layer.blobs[i], layer.name, i, spec.lr_mult, spec.decay_mult))
+            number = len(self.wiring.layers) - 1
+            self.wiring.learnable.append(Learnable(layer.blobs[i], number, i, spec.lr_mult, spec.decay_mult))
             return
         owner, blob, place = self.owners[spec.name]
         glog.info("net.cpp:516", f"Sharing parameters '{spec.name}' owned by layer '{owner}', param index {i}")
@@ -220,23 +223,19 @@ class _Builder:
     def _agree(self, spec: ParamSpec, place: int) -> None:
         """A sharing layer may set rates that its owner left open, and must not contradict them."""
         first = self.wiring.learnable[place]
-        theirs = self._spec_of(first)
+        theirs = self.wiring.layers[first.layer].param.param[first.index]
         for name in ("lr_mult", "decay_mult"):
             if not spec.HasField(name):
                 continue
             if theirs.HasField(name) and getattr(theirs, name) != getattr(spec, name):
                 raise NetError(
                     f"Shared param '{spec.name}' has mismatched {name}: {getattr(theirs, name):g} in layer "
-                    f"'{first.layer}', {getattr(spec, name):g} later"
+                    f"'{self.wiring.names[first.layer]}', {getattr(spec, name):g} later"
                 )
             setattr(theirs, name, getattr(spec, name))
         self.wiring.learnable[place] = Learnable(
             first.blob, first.layer, first.index, theirs.lr_mult, theirs.decay_mult
         )
-
-    def _spec_of(self, learnable: Learnable) -> ParamSpec:
-        layer = self.wiring.layers[self.wiring.names.index(learnable.layer)]
-        return layer.param.param[learnable.index]
 
     def finish(self) -> Wiring:
         """Drop gradients that no loss needs, name inputs and outputs."""

@@ -50,6 +50,18 @@ def solver_of(tmp_path: Path, more: str = "") -> caffe.SGDSolver:
     return solver
 
 
+def test_names_with_slashes(tmp_path: Path) -> None:
+    """A group within a group, as HDF5 reads them; a layer may be named below another."""
+    text = SHARED.replace('"a"', '"fire/a"').replace('"b"', '"fire/a/b"')
+    one, two = make(tmp_path, text), make(tmp_path, text)
+    assert (one.params["fire/a"][0].data != two.params["fire/a"][0].data).any()
+    one.save_hdf5(str(tmp_path / "w.h5"))
+    two.copy_from(str(tmp_path / "w.h5"))
+    for name, blobs in one.params.items():
+        for mine, theirs in zip(blobs, two.params[name], strict=True):
+            np.testing.assert_array_equal(mine.data, theirs.data)
+
+
 def contents(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
     found: dict[str, tuple[tuple[int, ...], str]] = {}
 

@@ -58,6 +58,53 @@ def test_names_and_shapes(net_of) -> None:
     assert [layer.type for layer in net.layers][-1] == "SoftmaxWithLoss"
 
 
+def test_a_loss_without_a_top_is_no_output(net_of) -> None:
+    text = TRAINABLE.replace('top: "loss"', "") + LOSS.replace('"loss"', '"again"', 1).replace('top: "loss"', "")
+    net = net_of(text)
+    assert net.outputs == []
+    fill(net)
+    assert net.forward() == {}
+    expected = net_of(TRAINABLE)
+    fill(expected)
+    for name, rows in net.params.items():
+        for mine, theirs in zip(rows, expected.params[name], strict=True):
+            theirs.data[...] = mine.data
+    loss = expected.forward()["loss"]
+    np.testing.assert_allclose(net.blobs["(automatic)"].data, loss, rtol=1e-6)
+    for each in (net, expected):
+        each.backward()
+    np.testing.assert_allclose(net.params["a"][0].diff, 2 * expected.params["a"][0].diff, rtol=1e-5, atol=1e-7)
+    with pytest.raises(caffe.CaffeError, match="Unknown bottom blob '.automatic.'"):
+        net_of(text + 'layer { name: "s" type: "Silence" bottom: "(automatic)" }')
+
+
+@pytest.mark.parametrize("second", ['layer { name: "a" type: "ReLU" bottom: "a" top: "a" }', fc("a", "a", 5)])
+def test_layers_of_one_name(net_of, tmp_path: Path, second: str) -> None:
+    """Weights go to the first of them, and each is saved with its own."""
+    saved = str(tmp_path / "one.caffemodel")
+    one = net_of(INPUT + fc("a", "x"))
+    one.save(saved)
+    net = net_of(INPUT + fc("a", "x") + second.replace('top: "a"', 'top: "c"'))
+    first = net.layers[1]
+    first.blobs[0].data[...] = 0
+    net.copy_from(saved)
+    np.testing.assert_array_equal(first.blobs[0].data, one.params["a"][0].data)
+    net.save(str(tmp_path / "both.caffemodel"))
+    written = caffe_pb2.NetParameter.FromString((tmp_path / "both.caffemodel").read_bytes())
+    for layer, message in zip(net.layers, written.layer, strict=True):
+        assert [list(blob.data) for blob in message.blobs] == [blob.data.ravel().tolist() for blob in layer.blobs]
+    with pytest.raises(caffe.CaffeError, match="2 layers are named 'a'. Give each a name of its own"):
+        net.save_hdf5(str(tmp_path / "both.h5"))
+
+
+def test_a_shared_parameter_whose_owner_has_a_namesake(net_of) -> None:
+    share = 'param { name: "w" lr_mult: 1 } param { name: "b" lr_mult: 2 }'
+    text = 'layer { name: "a" type: "ReLU" bottom: "x" top: "r" }' + fc("a", "r", 3, share) + fc("c", "a", 3, share)
+    net = net_of(INPUT + text)
+    assert np.shares_memory(net.params["a"][0].data, net.params["c"][0].data)
+    assert [p.lr_mult for p in net.learnable] == [1, 2]
+
+
 def test_forward_and_backward_by_hand(net_of) -> None:
     net = net_of(TRAINABLE)
     fill(net)

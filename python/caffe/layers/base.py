@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Generic
 import torch
 
 from caffe import parallel
-from caffe.blob import Blob
+from caffe.blob import Blob, BlobVec
 from caffe.data.prefetch import AnyBatch, Prefetcher
 from caffe.errors import LayerError
 from caffe.fillers import fill
@@ -66,7 +66,7 @@ class Layer:
         self.name: str = param.name
         self.device = device
         self.training: bool = param.phase == TRAIN
-        self.blobs: list[Blob] = []
+        self.blobs = BlobVec(device)
         self.wanted: list[bool] = []
         self.leaves: dict[int, torch.Tensor] = {}
         self.memory: list[torch.Tensor] = []
@@ -139,7 +139,6 @@ class Layer:
         elif filler is not None:
             fill(blob, filler, self.name)
         self.blobs.append(blob)
-        self.wanted.append(False)
         return blob
 
     def _take(self, blob: Blob) -> None:

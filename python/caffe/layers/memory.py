@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from caffe import glog
-from caffe.fillers import fill
+from caffe.fillers import check, fill
 from caffe.layers.base import BlobLayer, Layer, Shape
 from caffe.layers.registry import register
 from caffe.proto.caffe_pb2 import FillerParameter
@@ -18,7 +18,7 @@ from caffe.proto.caffe_pb2 import FillerParameter
 
 @register("DummyData")
 class DummyData(BlobLayer):
-    """Tops of given shapes, filled by fillers; a constant one is filled once, so a caller may write to it.
+    """Tops of given shapes, filled by fillers before each pass; a constant one once, so a caller may write to it.
 
     Shapes:
         top[i]: ``shape[i]`` or the only ``shape``; the older num, channels, height and width likewise.
@@ -45,9 +45,11 @@ class DummyData(BlobLayer):
         self._shapes: list[Shape] = [tuple(row) if fields is old else tuple(row[0].dim) for row in per_top]
         fillers = list(p.data_filler) or [FillerParameter(type="constant")]
         self._fillers = [fillers[i % len(fillers)] for i in range(tops)]
-        for i, shape in enumerate(self._shapes):
-            self.top[i].reshape(*shape)
-            fill(self.top[i], self._fillers[i], self.name)
+        for blob, shape, filler in zip(self.top, self._shapes, self._fillers, strict=True):
+            blob.reshape(*shape)
+            check(filler, self.name)
+            if filler.type == "constant":
+                fill(blob, filler, self.name)
 
     def reshape(self, bottoms: Sequence[Shape]) -> list[Shape]:
         return self._shapes

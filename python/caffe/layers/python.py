@@ -4,31 +4,18 @@ from __future__ import annotations
 
 import sys
 from abc import ABC
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
-from typing import Any
 
 import torch
 
-from caffe.blob import Blob
+from caffe.blob import Blob, BlobVec
 from caffe.errors import NetError
 from caffe.layers import base
 from caffe.layers.base import BlobLayer, Shape
 from caffe.layers.registry import register
 from caffe.proto.caffe_pb2 import LayerParameter
-
-
-class ParameterBlobs(list[Blob]):
-    """A layer's parameter blobs: a list that can make more of them."""
-
-    def __init__(self, make: Callable[[Shape], Blob]) -> None:
-        super().__init__()
-        self._make = make
-
-    def add_blob(self, *shape: int) -> None:
-        """Append a blob of zeros; call it in `setup`. It is learned at the layer's ``param { lr_mult }``."""
-        self._make(shape)
 
 
 class Layer(ABC):
@@ -39,14 +26,16 @@ class Layer(ABC):
     Attributes:
         param_str: text from the prototxt.
         phase: ``caffe.TRAIN`` or ``caffe.TEST``.
-        blobs: parameter blobs; ``self.blobs.add_blob(3, 4)`` makes one.
-        name: the layer's name.
+        blobs: parameter blobs; in `setup`, ``self.blobs.add_blob(3, 4)`` makes one, learned at the layer's
+            ``param { lr_mult }``.
+        type: ``Python``.
+        name: the layer's name, unless the class has something of its own by that name.
     """
 
     param_str: str
     phase: int
-    blobs: ParameterBlobs
-    name: str
+    blobs: BlobVec
+    type = "Python"
 
     def __init__(self, param: LayerParameter) -> None:
         self.layer_param = param
@@ -72,7 +61,7 @@ Layer.register(base.Layer)
 
 @register("Python")
 class Python(BlobLayer):
-    """Runs the user's layer. What the user's object has beyond a layer's own names is found here too.
+    """Runs the user's layer, ``user``; the two have one list of blobs.
 
     Its errors pass as they are, with a note (from Python 3.11 on) that names the layer.
     """
@@ -82,14 +71,15 @@ class Python(BlobLayer):
 
     def __init__(self, param: LayerParameter, device: torch.device) -> None:
         super().__init__(param, device)
-        self.blobs = self._parameters = ParameterBlobs(self.add_blob)
         cls = self._find_class()
+        given = {"blobs": self.blobs, "param_str": param.python_param.param_str, "phase": param.phase}
+        if not hasattr(cls, "name"):
+            given["name"] = param.name
         with self._noted():
-            self.user: Layer = cls(param)
-        self.user.param_str = param.python_param.param_str
-        self.user.phase = param.phase
-        self.user.blobs = self._parameters
-        self.user.name = param.name
+            self.user: Layer = cls.__new__(cls, param)  # type: ignore[call-arg]
+            vars(self.user).update(given)  # for __init__ to see
+            self.user.__init__(param)  # type: ignore[misc]
+            vars(self.user).update(given)
 
     def _find_class(self) -> type[Layer]:
         wanted = self.param.python_param
@@ -119,11 +109,6 @@ class Python(BlobLayer):
             if sys.version_info >= (3, 11):
                 problem.add_note(f"This was in layer '{self.name}' (Python: {wanted.module}.{wanted.layer})")
             raise
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "user":  # not there yet
-            raise AttributeError(name)
-        return getattr(self.user, name)
 
     def setup(self, bottoms: Sequence[Shape]) -> None:
         with self._noted():

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import mmap
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, TypeVar
 import numpy as np
 from google.protobuf.message import DecodeError, Message
 
-from caffe.errors import FormatError, WeightsError, WriteError
+from caffe.errors import FormatError, WriteError
 from caffe.proto.caffe_pb2 import NetParameter, SolverState
 from caffe.proto.upgrade import needs_upgrade, try_upgrade_net, upgrade_net
 from caffe.proto.wire import Array, BlobData, put_blobs, take_blobs, take_raw_blobs
@@ -95,20 +95,16 @@ def read_weights(path: str) -> list[LayerWeights]:
     ]
 
 
-def write_weights(path: str, net: NetParameter, blobs: Mapping[str, Sequence[Array]]) -> None:
-    """Write `net` as a `.caffemodel`: each layer's parameters and, from `blobs` by its name, its arrays.
+def write_weights(path: str, net: NetParameter, blobs: Sequence[Sequence[Array]]) -> None:
+    """Write `net` as a `.caffemodel`: each layer's parameters and, from `blobs` in the same order, its arrays.
 
     The bytes are those that protobuf would write, but the numbers go straight from the arrays to the file,
     which appears whole or not at all.
     """
-    strangers = sorted(set(blobs) - {layer.name for layer in net.layer})
-    if strangers:
-        raise WeightsError(f"Cannot write {path}: the net has no layer named {', '.join(strangers)}")
     skeleton = NetParameter()
     skeleton.CopyFrom(net)
     arrays: list[Array | memoryview] = []
-    for layer in skeleton.layer:
-        layer_arrays = blobs.get(layer.name, ())
+    for layer, layer_arrays in zip(skeleton.layer, blobs, strict=True):
         _put_places(layer.blobs, len(arrays), len(layer_arrays))
         arrays.extend(layer_arrays)
     _write_filled(path, skeleton, arrays)

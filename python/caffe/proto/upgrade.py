@@ -216,7 +216,7 @@ def upgrade_snapshot_prefix(solver: SolverParameter, source: str) -> None:
         solver.snapshot_prefix = source.removesuffix(file.suffix)
         what = f"snapshot_prefix was not specified and is set to {solver.snapshot_prefix}"
         glog.info("upgrade_proto.cpp:1108", what)
-    elif Path(solver.snapshot_prefix).is_dir():
+    elif Path(solver.snapshot_prefix).is_dir() or solver.snapshot_prefix.endswith("/"):  # one that is not made yet
         solver.snapshot_prefix = f"{solver.snapshot_prefix.rstrip('/')}/{file.stem}"
         what = f"snapshot_prefix was a directory and is replaced to {solver.snapshot_prefix}"
         glog.info("upgrade_proto.cpp:1113", what)

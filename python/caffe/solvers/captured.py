@@ -75,7 +75,7 @@ class CapturedIteration:
         self._warm = 0
         self._captured = False
         self._failed = False
-        self._readers = [layer for layer in solver.net.layers if isinstance(layer, ReadingLayer)]
+        self._readers = [layer for layer in solver.net.wired if isinstance(layer, ReadingLayer)]
         device = solver.net.device
         self._rates = torch.empty(len(solver.rates()), device=device)
         self._spoilt = torch.zeros((), device=device)  # NaN from the first loss on that was no number
@@ -131,7 +131,7 @@ class CapturedIteration:
         net = self._solver.net
         kept = [blob for blobs in net.params.values() for blob in blobs] + [net.blobs[name] for name in net.inputs]
         tensors = [blob.data_tensor() for blob in kept] + self._solver.history
-        tensors += [carried for layer in net.layers for carried in layer.memory]
+        tensors += [carried for layer in net.wired for carried in layer.memory]
         return [tensor.data_ptr() for tensor in tensors] + [id(rng.generator(net.device))]
 
     def _capture(self, batches: list[tuple[torch.Tensor, ...]]) -> bool:
@@ -175,7 +175,7 @@ def capture_iterations(solver: SGDSolver) -> None:
 def obstacle(solver: SGDSolver) -> str:
     """Why this solver's iterations cannot be captured; empty where they can."""
     net: Net = solver.net
-    waiting = [layer for layer in net.layers if layer.waits]
+    waiting = [layer for layer in net.wired if layer.waits]
     if waiting:
         return f"layer '{waiting[0].name}' ({waiting[0].type}) goes through the host"
     if solver.param.debug_info:

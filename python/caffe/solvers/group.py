@@ -67,11 +67,10 @@ class Group:
         if self.rank:
             rng.set_random_seed(rng.next_seed() + self.rank)  # dropout of its own
             solver.snapshot = lambda: None  # type: ignore[method-assign]  # process 0 writes it
-        names = [layer.name for layer in solver.net.layers]
         self._of_layer: dict[int, list[int]] = {}
         for number, parameter in enumerate(self._learnable):
             if parameter.lr_mult:
-                self._of_layer.setdefault(names.index(parameter.layer), []).append(number)
+                self._of_layer.setdefault(parameter.layer, []).append(number)
         poll, solver.poll_testing = solver.poll, lambda: Action.NONE  # process 0 tests alone: nobody to agree with
         solver.poll = lambda: ACTIONS[self._agree(ACTIONS.index(poll()))]
         solver.gradients_ready = self._ready

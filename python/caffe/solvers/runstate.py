@@ -62,20 +62,20 @@ def restore(solver: Solver, state_file: str) -> None:
         ) from problem
     rng.restore(random)
     for net, positions in zip((solver.net, *solver.test_nets), readers, strict=False):
-        for layer in net.layers:
+        for layer in net.wired:
             if layer.is_data and layer.name in positions:
                 layer.restore(positions[layer.name])
     for net, carried in zip((solver.net, *solver.test_nets), memory, strict=False):
-        for layer in net.layers:
+        for layer in net.wired:
             layer.memory = [torch.tensor(values, device=net.device) for values in carried.get(layer.name, ())]
 
 
 def _readers(net: Net) -> dict[str, Any]:
-    return {layer.name: layer.state() for layer in net.layers if layer.is_data}
+    return {layer.name: layer.state() for layer in net.wired if layer.is_data}
 
 
 def _memory(net: Net) -> dict[str, Any]:
-    return {layer.name: [values.tolist() for values in layer.memory] for layer in net.layers if layer.memory}
+    return {layer.name: [values.tolist() for values in layer.memory] for layer in net.wired if layer.memory}
 
 
 def _encode(random: dict[str, Any]) -> dict[str, str]:

@@ -16,7 +16,14 @@ from caffe.proto.caffe_pb2 import SolverParameter
 from caffe.solvers import lr_policy, runstate
 
 if TYPE_CHECKING:
+    from caffe.net import Net
     from caffe.solvers.sgd import SGDSolver
+
+
+def check_names(param: SolverParameter, net: Net) -> None:
+    """Raise WeightsError where the net's snapshots could not be written in the format that is asked for."""
+    if param.snapshot and param.snapshot_format == SolverParameter.HDF5:
+        weights.check_names(net)
 
 
 def check_prefix(param: SolverParameter) -> None:
@@ -25,11 +32,11 @@ def check_prefix(param: SolverParameter) -> None:
     Raises:
         SolverError: the folder cannot be made or written to.
     """
-    folder = Path(param.snapshot_prefix).parent
+    folder, name = Path(param.snapshot_prefix).parent, Path(param.snapshot_prefix).name
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(param.snapshot_prefix)
-        probe = folder / f".{Path(param.snapshot_prefix).name}.{os.getpid()}.probe"
+        probe = folder / f".{name}.{os.getpid()}.probe"
         probe.touch()
         probe.unlink()
     except OSError as problem:

@@ -62,16 +62,19 @@ class Solver:
         self.keeps_blobs = True
         self.iteration: Callable[[], torch.Tensor] | None = None
         self._callbacks: list[tuple[Callable[[], None], Callable[[], None]]] = []
+        self._clock, self._displayed = time.monotonic(), 0  # when and where the last display was
         self._stopped = False
         self._unsaved = False  # the last snapshot in the course of the run failed
         glog.info("solver.cpp:45", f"Initializing solver from parameters: \n{to_text(param).rstrip()}")
         if param.average_loss < 1:
             raise SolverError(f"average_loss should be non-negative and at least 1, it is {param.average_loss}")
         lr_policy.check(param)
-        snapshot.check_prefix(param)
+        if param.snapshot:
+            snapshot.check_prefix(param)
         if param.random_seed >= 0:
             rng.set_random_seed(param.random_seed)
         self.net = Net.from_param(nets.train_net(param))
+        snapshot.check_names(param, self.net)
         self._load(self.net)
         self.test_nets = [self._test_net(message) for message in nets.test_nets(param)]
         self._losses: deque[torch.Tensor] = deque(maxlen=param.average_loss)
@@ -120,12 +123,14 @@ class Solver:
         glog.info("solver.cpp:289", f"Solving {self.net.name}")
         glog.info("solver.cpp:290", f"Learning Rate Policy: {self.param.lr_policy}")
         self._stopped = False
+        p = self.param
         if resume_file:
             self.restore(resume_file)
+        if p.snapshot_after_train:
+            snapshot.check_prefix(p)
         for extension in self.extensions:
             extension.started(self)
-        self.step(self.param.max_iter - self.iter)
-        p = self.param
+        self.step(p.max_iter - self.iter)
         if p.snapshot_after_train and (not p.snapshot or self.iter % p.snapshot or self._unsaved):
             self.snapshot()
         if self._stopped:
@@ -142,7 +147,7 @@ class Solver:
         """Run that many iterations."""
         p = self.param
         self._losses.clear()
-        self._clock = (time.monotonic(), self.iter)
+        self._clock = time.monotonic()
         for _ in range(iterations):
             if p.test_interval and self.iter % p.test_interval == 0 and (self.iter or p.test_initialization):
                 self._test_all()
@@ -188,11 +193,10 @@ class Solver:
         return float(torch.stack(list(self._losses)).mean())
 
     def _log_iteration(self) -> None:
-        then, since = self._clock
         now = time.monotonic()
-        self._clock = (now, self.iter)
-        seconds = now - then
-        rate = (self.iter - since) / seconds if seconds else 0.0
+        seconds, self._clock = now - self._clock, now
+        rate = (self.iter - self._displayed) / seconds if seconds else 0.0
+        self._displayed = self.iter
         loss = self._smoothed_loss()
         glog.info(
             "solver.cpp:239",
@@ -231,7 +235,9 @@ class Solver:
         net.share_with(self.net)
         sums: list[torch.Tensor] = []
         loss = torch.zeros((), device=net.device)
-        batches = self.param.test_iter[number]
+        batches = max(0, self.param.test_iter[number])
+        if not batches:
+            return
         for _ in range(batches):
             action = self.poll_testing()
             if action is Action.SNAPSHOT:
@@ -280,6 +286,7 @@ class Solver:
         """Go on from a ``.solverstate``, exactly where the run's state lies beside it."""
         snapshot.restore(self, str(state_file))  # type: ignore[arg-type]
         runstate.restore(self, str(state_file))
+        self._displayed = self.iter
 
     def share_weights(self, net: Net) -> None:
         """Let ``net`` use the weights of the net in training."""

@@ -248,11 +248,11 @@ def _read_weights(path: str, found: Findings) -> list[binary.LayerWeights] | Non
 def _check_weights(solver: Solver, path: str, layers: list[binary.LayerWeights], found: Findings) -> None:
     """Compare a weights file with the train net, layer by layer, and load it where all fits."""
     net, mine, theirs = solver.net, set(solver.net.params), {layer.name for layer in layers}
-    before = len(found.problems)
+    before, own = len(found.problems), weights.by_name(net)
     for layer in layers:
-        if layer.name in net.layer_dict:
+        if layer.name in own:
             try:
-                weights.check_layer(path, layer, net.layer_dict[layer.name].blobs)
+                weights.check_layer(path, layer, own[layer.name].blobs)
             except CaffeError as problem:
                 found.add("weights", problem)
     if layers:

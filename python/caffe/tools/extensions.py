@@ -40,7 +40,7 @@ class FiniteLoss(Extension):
 def diagnosis(solver: Solver) -> str:
     """Where the first number that is not finite stands in the train net, and what may help."""
     net, rate = solver.net, f"base_lr ({solver.param.base_lr:g}; the rate now is {solver.lr:g})"
-    for layer, tops in zip(net.layers, net.top_names.values(), strict=True):
+    for number, layer in enumerate(net.wired):
         where = f"layer '{layer.name}' ({layer.type})"
         wrong = [k for k, blob in enumerate(layer.blobs) if not blob.data_tensor().isfinite().all()]
         if wrong:
@@ -48,13 +48,14 @@ def diagnosis(solver: Solver) -> str:
                 f"It began in the parameters of {where}: param {wrong[0]} is no longer finite, so an earlier update "
                 f"was too large. Lower {rate}, set clip_gradients, or raise momentum and rate step by step."
             )
-        for top in tops:
-            if net.blobs[top].data_tensor().isfinite().all():
+        for top in net._top_ids(number):
+            name = net._blob_names[top]
+            if net._blobs[top].data_tensor().isfinite().all():
                 continue
             if layer.is_data:
-                return f"It began in the data: blob '{top}' of {where}. Check the data, the mean and the scale."
+                return f"It began in the data: blob '{name}' of {where}. Check the data, the mean and the scale."
             return (
-                f"It began in the values of {where}, blob '{top}', whose parameters and bottoms are finite. "
+                f"It began in the values of {where}, blob '{name}', whose parameters and bottoms are finite. "
                 f"Lower {rate}, and look at the scale of the data and the fillers of the layers before."
             )
     return (
@@ -142,7 +143,7 @@ class StatusLine(Extension):
 
 def batch_size(net: Net) -> int:
     """Items in a batch of the net's first data layer; 0 where it has none."""
-    tops = [net.top_names[layer.name] for layer in net.layers if layer.is_data]
+    tops = [net.top_names[layer.name] for layer in net.wired if layer.is_data]
     return net.blobs[tops[0][0]].shape[0] if tops else 0
 
 

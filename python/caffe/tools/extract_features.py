@@ -110,7 +110,7 @@ def _choose(place: Sequence[str]) -> None:
 
 
 def _check_blobs(net: Net, file: str, targets: Mapping[str, str]) -> None:
-    own = [blob for layer in net.layers if layer.type != "Split" for blob in net.top_names[layer.name]]
+    own = [blob for layer in net.wired if layer.type != "Split" for blob in net.top_names[layer.name]]
     for blob in targets.values():
         if blob not in net.blobs:
             raise NetError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 
@@ -35,9 +35,9 @@ def summarize(path: str, phase: str, batch: int | None = None, item: Shape | Non
     param.state.MergeFrom(NetState(phase=phase))
     wanted = filter_net(param)
     net = Net.from_param(_without_data(wanted, batch, item), torch.device("meta"))
-    written: Mapping[str, LayerParameter] = {layer.name: layer for layer in wanted.layer}
-    rows = [cost for cost in costs(net) if cost.name in written]
-    lines: list[Sequence[str]] = [_row(cost, written[cost.name]) for cost in rows]
+    every = iter(costs(net))  # splits that were put in are among them
+    rows = [next(cost for cost in every if cost.name == layer.name) for layer in wanted.layer]
+    lines: list[Sequence[str]] = [_row(cost, layer) for cost, layer in zip(rows, wanted.layer, strict=True)]
     flops, parameters = sum(row.flops for row in rows), sum(row.parameters for row in rows)
     lines += [(), ("total", "", "", "", f"{parameters:,}", "", figure(flops))]
     return f"{table(TITLES, lines, left=(0, 1, 2, 3, 5))}\n{figure(4 * parameters)}B of parameters as float32."

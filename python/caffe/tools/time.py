@@ -53,7 +53,7 @@ def _benchmark(net: Net, iterations: int) -> tuple[list[float], list[float]]:
     net.run_backward(keep_diffs=False)
     glog.info("caffe.cpp:365", "*** Benchmark begins ***")
     glog.info("caffe.cpp:366", f"Testing for {iterations} iterations.")
-    layers = range(len(net.layers))
+    layers = range(len(net.wired))
     forward, backward, passes = [0.0 for _ in layers], [0.0 for _ in layers], [0.0, 0.0]
     total, both = Timer(), Timer()
     total.start()
@@ -93,7 +93,7 @@ def _whole(net: Net, ms: float) -> float:
 
 def _report(net: Net, forward: Sequence[float], backward: Sequence[float], passes: Sequence[float]) -> None:
     glog.info("caffe.cpp:397", "Average time per layer: ")
-    for layer, ahead, back in zip(net.layers, forward, backward, strict=True):
+    for layer, ahead, back in zip(net.wired, forward, backward, strict=True):
         glog.info("caffe.cpp:400", f"{layer.name:>10}\tforward: {ahead:g} ms.")
         glog.info("caffe.cpp:403", f"{layer.name:>10}\tbackward: {back:g} ms.")
     glog.info("caffe.cpp:408", f"Average Forward pass: {passes[0]:g} ms.")

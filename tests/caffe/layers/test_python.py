@@ -110,7 +110,35 @@ class Broken(caffe.Layer):
             raise KeyError(self.name)
 
 
+class Named(Times):
+    """With names that the runtime uses for its own."""
+
+    def __init__(self, param):
+        super().__init__(param)
+        self.seen = len(self.blobs), self.param_str, self.phase
+        self.state, self.training, self.calls = "mine", "mine", 0
+
+    @property
+    def name(self):
+        return "its own"
+
+    def reshape(self, bottom, top):
+        super().reshape(bottom, top)
+        self.calls += 1
+
+
 no_class = 3
+
+
+class Fewer(Times):
+    """The first item alone, which is known once all are there."""
+
+    def setup(self, bottom, top):
+        pass
+
+    def forward(self, bottom, top):
+        top[0].data[...] = bottom[0].data
+        top[0].reshape(1, 3)
 
 
 class Stranger:
@@ -158,6 +186,36 @@ def test_in_the_middle_of_a_net(net_of: Callable[..., caffe.Net]) -> None:
     net.blobs["x"].reshape(4, 1)
     net.forward()
     assert net.blobs["b"].data.shape == (4, 1)
+
+
+def test_the_net_gives_the_users_own_object(net_of: Callable[..., caffe.Net]) -> None:
+    net = net_of(INPUTS + layer("a", "Named", "x", "a", "10"))
+    mine = net.layers[-1]
+    assert mine is net.layer_dict["a"]
+    assert isinstance(mine, sys.modules["my_layers"].Named)
+    assert isinstance(mine, caffe.Layer)
+    assert isinstance(net.layers[0], caffe.Layer)
+    assert mine.seen == (0, "10", caffe.TRAIN)
+    assert (mine.name, mine.state, mine.training) == ("its own", "mine", "mine")
+    mine.factor = 3
+    net.blobs["x"].data[...] = 2
+    assert np.all(net.forward()["a"] == 6)
+
+
+def test_it_is_reshaped_once_a_pass_and_whenever_the_net_is(net_of: Callable[..., caffe.Net]) -> None:
+    net = net_of(INPUTS + layer("a", "Named", "x", "a", "10"))
+    counts = [net.layers[-1].calls]
+    for call in (net.forward, net.reshape, lambda: net.blobs["x"].reshape(7, 1), net.forward):
+        call()
+        counts.append(net.layers[-1].calls)
+    assert counts == [1, 2, 3, 3, 4]
+    assert net.blobs["a"].shape == (7, 1)
+
+
+def test_what_it_wrote_stays_when_fewer_are_kept(net_of: Callable[..., caffe.Net]) -> None:
+    net = net_of(INPUTS + layer("a", "Fewer", "x", "a"))
+    net.blobs["x"].data[...] = [[1, 2, 3], [4, 5, 6]]
+    np.testing.assert_array_equal(net.forward()["a"], [[1, 2, 3]])
 
 
 def test_backward_before_any_forward(net_of: Callable[..., caffe.Net]) -> None:

@@ -248,6 +248,54 @@ def test_mistakes_in_a_solver_file(job: Job, change: Callable[[str], str], words
         caffe.get_solver(str(job(solver=change)))
 
 
+def test_a_prefix_is_looked_at_where_snapshots_are_made(job: Job) -> None:
+    elsewhere = lambda s: s.replace('"tiny"', '"/proc/nowhere/tiny"').replace("snapshot: 10", "")  # noqa: E731
+    solver = caffe.get_solver(str(job(solver=elsewhere)))
+    solver.step(1)
+    with pytest.raises(caffe.CaffeError, match="Cannot write to snapshot prefix '/proc/nowhere/tiny'"):
+        solver.solve()  # which would end with one
+    solver.close()
+
+
+def test_a_folder_as_prefix_need_not_be_there(job: Job) -> None:
+    solver = caffe.get_solver(str(job(solver=lambda s: s.replace('"tiny"', '"some/folder/"'))))
+    solver.step(10)
+    solver.close()
+    assert Path("some/folder/solver_iter_10.solverstate").exists()
+
+
+def test_snapshots_that_could_not_be_written_are_refused_at_the_start(job: Job) -> None:
+    twice = 'layer { name: "fc" type: "ReLU" bottom: "fc" top: "fc" }\nlayer { name: "loss"'
+    with pytest.raises(caffe.CaffeError, match="2 layers are named 'fc'.*snapshot_format: BINARYPROTO"):
+        caffe.get_solver(
+            str(
+                job(
+                    net=lambda s: s.replace('layer { name: "loss"', twice),
+                    solver=lambda s: s + " snapshot_format: HDF5",
+                )
+            )
+        )
+
+
+@pytest.mark.parametrize("count", [0, -1])
+def test_no_test_batches(job: Job, count: int) -> None:
+    solver = caffe.get_solver(str(job(solver=lambda s: s.replace("test_iter: 1", f"test_iter: {count}"))))
+    solver.step(11)
+    assert solver.iter == 11
+    solver.close()
+
+
+def test_the_rate_of_iterations_outlives_a_step(job: Job, capfd, monkeypatch) -> None:
+    monkeypatch.setenv("GLOG_minloglevel", "0")
+    solver = caffe.get_solver(str(job(solver=lambda s: s.replace("display: 5", "display: 2"))))
+    for _ in range(5):
+        solver.step(1)
+    solver.close()
+    shown = re.findall(r"Iteration (\d) \((\S+) iter/s, \S+/2 iters\), loss", capfd.readouterr().err)
+    assert [int(iteration) for iteration, _ in shown] == [0, 2, 4]
+    assert all(float(rate) > 0 for _, rate in shown[1:])
+
+
 def test_a_state_of_another_net(job: Job) -> None:
     solver = caffe.get_solver(str(job()))
     solver.snapshot()
