@@ -45,6 +45,8 @@ FLOORS = {
     "coord_map": 6,
     "draw": 6,
     "timer": 6,
+    "_caffe": 7,
+    "pycaffe": 7,
     "tools": 6,
     "": 7,
 }

@@ -46,13 +46,13 @@ _NAMES = {
     "TEST": "caffe.proto.caffe_pb2",
     "CaffeError": "caffe.errors",
 }
-_MODULES = ("classifier", "coord_map", "detector", "draw", "errors", "io", "layers", "net_spec", "proto")
+_MODULES = ("classifier", "coord_map", "detector", "draw", "errors", "io", "layers", "net_spec", "proto", "pycaffe")
 
 __all__ = [*_NAMES, *_MODULES, "__version__"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _MODULES:
+    if name in _MODULES or name == "_caffe":
         return import_module(f"caffe.{name}")
     if name not in _NAMES:
         raise AttributeError(f"module 'caffe' has no attribute {name!r}")

@@ -7,6 +7,7 @@
     ├── WeightsError    weights that do not fit the net they are copied to
     ├── SolverError     a solver file that contradicts itself or the run it is asked to do
     ├── DataError       a list, a database, a picture or a mean file
+    │   └── PictureError    what is no picture: an OSError too, as it was in pycaffe
     ├── WriteError      a file that cannot be written: no space, no permission, no folder
     └── DeviceError     a device that is not there or not named rightly
 
@@ -48,6 +49,10 @@ class SolverError(CaffeError):
 
 class DataError(CaffeError):
     """A list, database, picture or mean file cannot be used."""
+
+
+class PictureError(DataError, OSError):
+    """What should be a picture is none."""
 
 
 class WriteError(CaffeError):

@@ -103,9 +103,17 @@ def _file(folder: str, severity: str, now: datetime) -> TextIO:
     return _files[folder, severity]
 
 
-def init_log(level: int = 0) -> None:
-    """Silence lines below ``level``, 0 (INFO) to 3 (FATAL), from here on (pycaffe's `init_log`)."""
-    os.environ["GLOG_minloglevel"] = str(int(level))
+def init_log(level: int | None = None, stderr: bool | None = None) -> None:
+    """Set what is logged from here on (pycaffe's `init_log`).
+
+    Args:
+        level: silence lines below it, 0 (INFO) to 3 (FATAL); as it is, unless given.
+        stderr: whether all goes to standard error even where log files are written; as it is, unless given.
+    """
+    if level is not None:
+        os.environ["GLOG_minloglevel"] = str(int(level))
+    if stderr is not None:
+        os.environ["GLOG_logtostderr"] = str(int(stderr))
 
 
 def log(message: str) -> None:

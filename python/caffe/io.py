@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
@@ -29,7 +29,9 @@ __all__ = [
     "datum_to_array",
     "load_image",
     "oversample",
+    "resize",
     "resize_image",
+    "zoom",
 ]
 
 INTERPOLATIONS = {0: cv2.INTER_NEAREST, 1: cv2.INTER_LINEAR, 3: cv2.INTER_CUBIC}
@@ -222,7 +224,7 @@ def load_image(filename: str | PathLike[str] | BinaryIO, color: bool = True) -> 
 
     Raises:
         OSError: the file cannot be read.
-        DataError: it is no picture.
+        PictureError: it is no picture.
     """
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
     picture = decode.decode(_content(filename), flags, str(filename))[:, :, ::-1]
@@ -241,15 +243,50 @@ def _content(file: str | PathLike[str] | BinaryIO) -> bytes:
 def resize_image(im: np.ndarray, new_dims: Sequence[int] | np.ndarray, interp_order: int = 1) -> np.ndarray:
     """Resize [h, w, k] to [*new_dims, k] as OpenCV does in the data layers: bilinear, no anti-aliasing.
 
+    Other arrays than pictures, of 1 or 3 channels, are resized by SciPy's zoom, as in pycaffe: corners onto corners.
+
     Args:
         im: picture with any number of channels.
-        new_dims: (height, width).
-        interp_order: 0 nearest, 1 linear, 3 cubic.
+        new_dims: (height, width); channels may follow.
+        interp_order: 0 nearest, 1 linear, 3 cubic; what zoom knows, for other arrays.
     """
+    height, width = (int(side) for side in new_dims[:2])
+    if im.shape[2] not in (1, 3):
+        return zoom(im.astype(np.float32), (height / im.shape[0], width / im.shape[1], 1), order=interp_order)
     if interp_order not in INTERPOLATIONS:
         raise ValueError(f"interp_order {interp_order} is not known; use one of {sorted(INTERPOLATIONS)}")
-    height, width = (int(side) for side in new_dims)
     return decode.resize(im.astype(np.float32), height, width, INTERPOLATIONS[interp_order])
+
+
+def zoom(*args: Any, **kwargs: Any) -> np.ndarray:
+    """SciPy's `scipy.ndimage.zoom`, which pycaffe's module has among its names."""
+    from scipy import ndimage  # takes a while
+
+    return ndimage.zoom(*args, **kwargs)
+
+
+def resize(image: np.ndarray, output_shape: Sequence[int], order: int = 1) -> np.ndarray:
+    """Resize as scikit-image's `resize` of Caffe's day, which scripts call by pycaffe's module.
+
+    Args:
+        image: [h, w] or [h, w, k]; whole numbers are scaled to 0 to 1 first.
+        output_shape: (height, width); channels may follow.
+        order: `resize_image`'s ``interp_order``.
+    """
+    whole = image.dtype.kind in "iu"
+    values = np.atleast_3d(image) / (np.iinfo(image.dtype).max if whole else 1)
+    return resize_image(values, output_shape, order).reshape(*output_shape[:2], *image.shape[2:]).astype(float)
+
+
+def __getattr__(name: str) -> Any:
+    """Pycaffe's module has scikit-image among its names, and scripts use it so."""
+    if name != "skimage":
+        raise AttributeError(f"module 'caffe.io' has no attribute {name!r}")
+    try:
+        import skimage.io
+    except ImportError as problem:
+        raise AttributeError("caffe.io.skimage is scikit-image, which is not installed: pip install it") from problem
+    return skimage
 
 
 def oversample(images: Sequence[np.ndarray] | np.ndarray, crop_dims: Sequence[int] | np.ndarray) -> np.ndarray:

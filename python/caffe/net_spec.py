@@ -18,14 +18,12 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, MutableSequence, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 from google.protobuf.message import Message
 
 from caffe.proto import caffe_pb2
 from caffe.proto.caffe_pb2 import LayerParameter, NetParameter
-
-Layers: TypeAlias = "OrderedDict[Function, LayerParameter]"
 
 
 def param_name_dict() -> dict[str, str]:
@@ -114,7 +112,7 @@ class _Writer:
 
     def __init__(self, names: Mapping[Top | Function, str]) -> None:
         self.names = dict(names)
-        self.layers: Layers = OrderedDict()
+        self.layers: OrderedDict[Function, LayerParameter] = OrderedDict()
         self._used: Counter[str] = Counter()
 
     def _number(self, type_name: str) -> str:
@@ -199,7 +197,7 @@ class NetSpec:
         return writer.net()
 
 
-class _LayerFactory:
+class Layers:
     """``layers.Convolution(...)``: makes a `Function`; gives its top, its tuple of tops, or itself without any."""
 
     def __getattr__(self, name: str) -> Callable[..., Top | Function | tuple[Top, ...]]:
@@ -210,7 +208,7 @@ class _LayerFactory:
         return layer_fn
 
 
-class _Constants:
+class Parameters:
     """``params.Pooling.MAX``: the constants of a type's parameter message."""
 
     def __getattr__(self, name: str) -> Any:
@@ -218,5 +216,5 @@ class _Constants:
 
 
 _param_names = param_name_dict()
-layers = _LayerFactory()
-params = _Constants()
+layers = Layers()
+params = Parameters()

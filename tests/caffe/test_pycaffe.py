@@ -16,7 +16,7 @@ OF_PYCAFFE = """
 Net SGDSolver NesterovSolver AdaGradSolver RMSPropSolver AdaDeltaSolver AdamSolver get_solver NCCL Timer init_log log
 set_mode_cpu set_mode_gpu set_device set_random_seed Layer layer_type_list solver_count set_solver_count solver_rank
 set_solver_rank set_multiprocess has_nccl __version__ TRAIN TEST Classifier Detector io layers params NetSpec to_proto
-draw coord_map net_spec classifier detector proto
+draw coord_map net_spec classifier detector proto pycaffe
 """
 OUR_OWN = ["Blob", "CaffeError", "errors"]
 
@@ -47,6 +47,27 @@ def test_layers_is_the_package_and_the_factory() -> None:
         "assert L.base is caffe.layers.base and L is caffe.layers"
     )
     subprocess.run([sys.executable, "-c", check], check=True)
+
+
+def test_names_that_scripts_import_from_bvlcs_own_modules(tmp_path: Path) -> None:
+    from caffe._caffe import BlobVec, RawBlobVec, layer_type_list
+    from caffe.pycaffe import Net
+    from caffe.pycaffe import __all__ as of_pycaffe
+
+    assert (Net, layer_type_list, caffe._caffe.log) == (caffe.Net, caffe.layer_type_list, caffe.log)
+    assert all(getattr(caffe.pycaffe, name) is getattr(caffe, name) for name in of_pycaffe)
+    assert isinstance([caffe.Blob()], RawBlobVec)
+    path = tmp_path / "net.prototxt"
+    path.write_text(
+        'input: "x" input_shape { dim: 2 dim: 3 } '
+        'layer { name: "fc" type: "InnerProduct" bottom: "x" top: "fc" inner_product_param { num_output: 4 } }'
+    )
+    net = caffe.Net(str(path), caffe.TEST)
+    assert type(net.params["fc"]) is caffe._caffe.BlobVec is BlobVec
+    net.params["fc"].add_blob(5, 1)
+    assert net.layer_dict["fc"].blobs[2].shape == (5, 1)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        caffe._caffe.nothing  # noqa: B018
 
 
 def test_every_solver_goes_by_its_name() -> None:
@@ -81,6 +102,8 @@ def test_logging(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("GLOG_minloglevel", "2")
     caffe.log("unheard")
     caffe.init_log()
+    caffe.log("unheard")
+    caffe.init_log(0, True)
     caffe.log("heard")
     caffe.init_log(1)
     caffe.log("unheard")

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from caffe import glog
-from caffe.errors import DataError
+from caffe.errors import DataError, PictureError
 from caffe.proto.caffe_pb2 import Datum
 
 Shape = tuple[int, ...]
@@ -22,14 +22,16 @@ def decode(data: bytes, flag: int, name: str) -> np.ndarray:
     """Decode a compressed picture to [h, w, c]; ``flag`` is one of OpenCV's IMREAD constants.
 
     Raises:
-        DataError: ``data``, which comes from ``name``, is not a picture that OpenCV can read.
+        PictureError: ``data``, which comes from ``name``, is not a picture that OpenCV can read.
     """
     try:
         picture = cv2.imdecode(np.frombuffer(data, np.uint8), flag) if data else None
     except cv2.error as problem:
-        raise DataError(f"Could not decode {name}: {problem}") from problem
+        raise PictureError(f"Could not decode {name}: {problem}") from problem
     if picture is None:
-        raise DataError(f"Could not decode {name}: {len(data)} bytes that are no picture to OpenCV; replace the file")
+        raise PictureError(
+            f"Could not decode {name}: {len(data)} bytes that are no picture to OpenCV; replace the file"
+        )
     return picture if picture.ndim == 3 else picture[:, :, np.newaxis]
 
 
