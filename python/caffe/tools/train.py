@@ -168,12 +168,16 @@ class _Received:
 
 @contextmanager
 def _signals(effects: dict[str, Action]) -> Iterator[_Received]:
-    """Let SIGINT, SIGTERM and SIGHUP leave their effect where the solver polls for it."""
-    received = _Received()
-    effects = effects | {"SIGTERM": effects["SIGINT"]}
+    """Let SIGINT, SIGHUP and SIGTERM, which stops, leave their effect where the solver polls for it."""
+    received, own = _Received(), os.getpid()
+    effects = effects | {"SIGTERM": Action.STOP}
 
     def handle(number: int, _: FrameType | None) -> None:
-        received.put(effects[signal.Signals(number).name])
+        if os.getpid() == own:
+            received.put(effects[signal.Signals(number).name])
+        elif number == signal.SIGTERM:  # a process that a Python layer has forked: it goes on until it is told to end
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
 
     earlier = {name: signal.signal(getattr(signal, name), handle) for name in effects if hasattr(signal, name)}
     try:

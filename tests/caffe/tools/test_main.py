@@ -110,6 +110,51 @@ def test_a_stop_snapshots_and_resumes(folder: Path, name: str) -> None:
     assert (folder / "s" / f"run_iter_{stopped + 2}.caffemodel").exists()
 
 
+@pytest.mark.parametrize("effect", ["none", "snapshot"])
+def test_a_termination_stops_whatever_an_interrupt_does(folder: Path, effect: str) -> None:
+    process = start(folder, "train", "-solver", "solver.prototxt", f"-sigint_effect={effect}")
+    wait_for(process, "Iteration 3 ")
+    process.send_signal(signal.SIGTERM)
+    process.communicate()
+    assert process.returncode == 130
+
+
+FORKS = """
+import multiprocessing
+import numpy as np
+import caffe
+
+class Source(caffe.Layer):
+    def setup(self, bottom, top):
+        context = multiprocessing.get_context("fork")
+        self.queue = context.Queue(4)
+        context.Process(target=self.make, daemon=True).start()
+
+    def make(self):
+        while True:
+            self.queue.put(np.ones((2, 3), np.float32))
+
+    def reshape(self, bottom, top):
+        top[0].reshape(2, 3)
+
+    def forward(self, bottom, top):
+        top[0].data[...] = self.queue.get()
+"""
+
+
+def test_a_process_that_a_layer_has_forked_ends_with_the_run(folder: Path) -> None:
+    (folder / "forks.py").write_text(FORKS)
+    (folder / "net.prototxt").write_text(
+        'layer { name: "d" type: "Python" top: "x" python_param { module: "forks" layer: "Source" } }'
+        'layer { name: "f" type: "InnerProduct" bottom: "x" top: "f" inner_product_param { num_output: 2 } }'
+        'layer { name: "l" type: "Reduction" bottom: "f" top: "l" loss_weight: 1 }'
+    )
+    (folder / "solver.prototxt").write_text(SOLVER + "max_iter: 3")
+    code, _, err = run(folder, "train", "-solver", "solver.prototxt")
+    assert code == 0, err
+    assert "Optimization Done." in err
+
+
 def test_hup_snapshots_and_goes_on(folder: Path) -> None:
     process = start(folder, "train", "-solver", "solver.prototxt")
     wait_for(process, "Iteration 2 ")
