@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from difflib import get_close_matches
 
 import torch
 
@@ -38,10 +39,12 @@ def check(param: LayerParameter) -> None:
         NetError: it is not; the message lists what is.
     """
     if param.type not in _types:
-        known = ", ".join(layer_type_list())
+        near = get_close_matches(param.type, _types, n=1, cutoff=0.7)
+        cure = f"did you mean {near[0]}?" if near else "if it is another Caffe's, write it as a Python layer."
         raise NetError(
+            f"Layer '{param.name}' is of a type that BVLC Caffe does not have: {cure} "
             f"Check failed: registry.count(type) == 1 (0 vs. 1) Unknown layer type: {param.type} "
-            f"(known types: {known}). It is asked for by layer '{param.name}'; mend its type."
+            f"(known types: {', '.join(layer_type_list())})"
         )
 
 

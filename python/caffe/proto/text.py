@@ -28,7 +28,7 @@ TAB = 8
 """Columns to a tab, as C++ counts them."""
 
 _TOKEN = re.compile(r"""#.*|"(?:[^"\\]|\\.)*"?|'(?:[^'\\]|\\.)*'?|[A-Za-z_][\w+-]*|[\d.+-][\w.+-]*|\S""")
-_ESCAPES = "abfnrtv\\'\"01234567xXuU"
+_ESCAPES = "abfnrtv?\\'\"01234567xXuU"
 """What may follow a backslash in a string."""
 
 
@@ -169,7 +169,7 @@ def _diagnose(raw: str, tokens: list[_Token], at: int, message: Message) -> tupl
     types = message.DESCRIPTOR.file.pool
     if match := re.search(r'"([\w.]+)" has no field named "(\w+)"', raw):
         known = types.FindMessageTypeByName(match[1]).fields_by_name
-        return at + 1, f"Message type {match[0]}.{_near(match[2], known)}"
+        return at + 1, f"Message type {match[0]}.{_near(match[2], known)}{_layer_around(tokens, at)}"
     if match := re.search(r'should not have multiple "(\w+)" fields', raw):
         return field + 1, f'Non-repeated field "{match[1]}" is specified multiple times.'
     if re.search(r' : Expected "[}>]"', raw):
@@ -202,12 +202,38 @@ def _field_before(tokens: list[_Token], at: int) -> int:
 def _near(name: str, known: Iterable[str]) -> str:
     """Return a hint: the known name that is most like `name`, or all of them.
 
-    The ending _param, which many names share, makes none alike: another Caffe's fields get no wrong advice.
+    Parameters of other Caffes' layers, named like those of BVLC's with more before or behind (roi_pooling_param), get
+    no wrong advice.
     """
     ending = "_param" if name.endswith("_param") else ""
-    stems = {each.removesuffix(ending): each for each in known}
-    nearest = difflib.get_close_matches(name.removesuffix(ending), stems, n=1, cutoff=0.7)
-    return f' Did you mean "{stems[nearest[0]]}"?' if nearest else f" Known: {', '.join(sorted(stems.values()))}."
+    stems = {each.removesuffix(ending): each for each in known if each.endswith(ending)}
+    own = name.removesuffix(ending)
+    nearest = difflib.get_close_matches(own, stems, n=1, cutoff=0.7)
+    if nearest and not (ending and nearest[0] in own):
+        return f' Did you mean "{stems[nearest[0]]}"?'
+    if ending:
+        return " It is of another Caffe than BVLC's: take it out, or write a layer that needs it as a Python layer."
+    return f" Known: {', '.join(sorted(stems.values()))}."
+
+
+def _layer_around(tokens: list[_Token], at: int) -> str:
+    """Return " This is layer 'NAME' (TYPE)." for a token within a layer of a net, as far as those are told."""
+    depth, start, told = 0, 0, dict[str, str]()
+    for i, token in enumerate(tokens):
+        if token.text in ("{", "<"):
+            start, told = (i, {}) if depth == 0 else (start, told)
+            depth += 1
+        elif token.text in ("}", ">"):
+            depth -= 1
+            if depth == 0 and i > at:
+                break
+        elif depth == 1 and token.text in ("name", "type") and tokens[i + 1].text == ":":
+            told[token.text] = tokens[i + 2].text.strip("\"'")
+    if start >= at or tokens[start - (2 if tokens[start - 1].text == ":" else 1)].text not in ("layer", "layers"):
+        return ""
+    words = [f"'{told['name']}'"] if "name" in told else []
+    words += [f"({told['type']})"] if "type" in told else []
+    return f" This is layer {' '.join(words)}." if words else ""
 
 
 def _place(token: _Token, text: str) -> str:

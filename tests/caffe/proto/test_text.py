@@ -125,10 +125,20 @@ NET_ERRORS = [
     ('layer { name: "a" type: }', "1:25: Expected string, got: }."),
     (
         'layer {\n\tname: "a" relu_parm { } }',
-        '2:29: Message type "caffe.LayerParameter" has no field named "relu_parm".',
+        '2:29: Message type "caffe.LayerParameter" has no field named "relu_parm". Did you mean "relu_param"? '
+        "This is layer 'a'.",
     ),
     ("layer { relu_parm { } }", 'Did you mean "relu_param"?'),
-    ("layer { permute_param { } }", "Known: accuracy_param, argmax_param, "),
+    (
+        'layer { name: "a" } layer { name: "roi" type: "ROIPooling" roi_pooling_param { } bottom: "x" } layer { }',
+        "take it out, or write a layer that needs it as a Python layer. This is layer 'roi' (ROIPooling).",
+    ),
+    ("layer { permute_param { } }", "It is of another Caffe than BVLC's: take it out, or write a layer"),
+    ("layers { type: RELU relu6_param { } }", "It is of another Caffe than BVLC's: take it out, or write a layer"),
+    ("layers { type: RELU relu6_param { } }", "as a Python layer. This is layer (RELU)."),
+    ("layer { inner_prodct_param { } }", 'Did you mean "inner_product_param"?'),
+    ("layer { nme: 1 }", 'Did you mean "name"?'),
+    ("state { levl: 1 }", '"caffe.NetState" has no field named "levl". Did you mean "level"?'),
     ("state { xyzzy: 1 }", "Known: level, phase, stage."),
     ('name "a"', '1:6: Expected ":", found ""a"".'),
     ("layer 3", '1:7: Expected "{", found "3".'),
