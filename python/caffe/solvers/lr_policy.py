@@ -4,66 +4,72 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from itertools import accumulate
+from itertools import accumulate, islice
 
 from caffe import glog
 from caffe.errors import SolverError
 from caffe.proto.caffe_pb2 import SolverParameter
 
-Policy = Callable[[SolverParameter, int], float]
+Resumed = tuple[int, int]
+"""Iteration and current_step of the solverstate that a run goes on from."""
+
+Policy = Callable[[SolverParameter, int, Resumed], float]
+
+START: Resumed = (0, 0)
 
 
-def rate(param: SolverParameter, iteration: int) -> float:
+def rate(param: SolverParameter, iteration: int, resumed: Resumed = START) -> float:
     """Learning rate at ``iteration``, before each parameter's lr_mult.
 
     Raises:
         SolverError: the policy is unknown (`check` says so before a run).
     """
-    return _policy(param)(param, iteration)
+    return _policy(param)(param, iteration, resumed)
 
 
-def current_step(param: SolverParameter, iteration: int) -> int:
-    """How many drops lie behind ``iteration``: what a solverstate stores as current_step."""
+def current_step(param: SolverParameter, iteration: int, resumed: Resumed = START) -> int:
+    """How many drops there have been up to ``iteration``."""
+    first, step = resumed
     if param.lr_policy == "step":
         return iteration // param.stepsize
     if param.lr_policy == "multistep":
-        # one drop an iteration at most, in the order they are written
-        drops = accumulate(param.stepvalue, lambda last, value: max(last + 1, value))
-        return sum(iteration >= drop for drop in drops)
-    return 0
+        # one drop an iteration at most, in the order they are written, after those that a resumed run had
+        drops = accumulate(param.stepvalue[step:], lambda last, value: max(last + 1, value), initial=first - 1)
+        return step + sum(iteration >= drop for drop in islice(drops, 1, None))
+    return step
 
 
-def fixed(p: SolverParameter, iteration: int) -> float:
+def fixed(p: SolverParameter, iteration: int, resumed: Resumed = START) -> float:
     """base_lr."""
     return p.base_lr
 
 
-def step(p: SolverParameter, iteration: int) -> float:
+def step(p: SolverParameter, iteration: int, resumed: Resumed = START) -> float:
     """base_lr · gamma^floor(iteration / stepsize)."""
     return p.base_lr * p.gamma ** current_step(p, iteration)
 
 
-def exp(p: SolverParameter, iteration: int) -> float:
+def exp(p: SolverParameter, iteration: int, resumed: Resumed = START) -> float:
     """base_lr · gamma^iteration."""
     return p.base_lr * p.gamma**iteration
 
 
-def inv(p: SolverParameter, iteration: int) -> float:
+def inv(p: SolverParameter, iteration: int, resumed: Resumed = START) -> float:
     """base_lr · (1 + gamma · iteration)^−power."""
     return p.base_lr * (1 + p.gamma * iteration) ** -p.power
 
 
-def multistep(p: SolverParameter, iteration: int) -> float:
+def multistep(p: SolverParameter, iteration: int, resumed: Resumed = START) -> float:
     """base_lr · gamma^(number of stepvalues reached)."""
-    return p.base_lr * p.gamma ** current_step(p, iteration)
+    return p.base_lr * p.gamma ** current_step(p, iteration, resumed)
 
 
-def poly(p: SolverParameter, iteration: int) -> float:
+def poly(p: SolverParameter, iteration: int, resumed: Resumed = START) -> float:
     """base_lr · (1 − iteration / max_iter)^power."""
     return p.base_lr * (1 - iteration / p.max_iter) ** p.power
 
 
-def sigmoid(p: SolverParameter, iteration: int) -> float:
+def sigmoid(p: SolverParameter, iteration: int, resumed: Resumed = START) -> float:
     """base_lr / (1 + exp(−gamma · (iteration − stepsize)))."""
     return p.base_lr / (1 + math.exp(-p.gamma * (iteration - p.stepsize)))
 

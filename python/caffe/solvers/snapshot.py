@@ -77,7 +77,8 @@ def write(solver: SGDSolver) -> str:
         WriteError: the disk is full, or the folder gone.
     """
     stem = f"{solver.param.snapshot_prefix}_iter_{solver.iter}"
-    step = lr_policy.current_step(solver.param, solver.iter)
+    # as BVLC stores it: of the last iteration that is done
+    step = lr_policy.current_step(solver.param, solver.iter - 1, solver.resumed) if solver.iter else 0
     arrays = [h.cpu().numpy() for h in solver.history]
     diff = solver.param.snapshot_diff
     if solver.param.snapshot_format == SolverParameter.HDF5:
@@ -145,9 +146,9 @@ def restore(solver: SGDSolver, path: str) -> None:
         SolverError: it belongs to another net or another rule.
     """
     if path.endswith(".h5"):
-        iteration, learned_net, _, arrays = hdf5.read_state(path)
+        iteration, learned_net, step, arrays = hdf5.read_state(path)
     else:
-        iteration, learned_net, _, blobs = binary.read_state(path)
+        iteration, learned_net, step, blobs = binary.read_state(path)
         arrays = [blob.data.reshape(blob.shape) for blob in blobs]
     if learned_net:
         solver.net.copy_from(_beside(learned_net, path))
@@ -165,7 +166,7 @@ def restore(solver: SGDSolver, path: str) -> None:
                 f"{list(target.shape)}; resume with the net of that run"
             )
         target.copy_(torch.as_tensor(source).view(target.shape))
-    solver.iter = iteration
+    solver.iter, solver.resumed = iteration, (iteration, step)
 
 
 def _beside(learned_net: str, state: str) -> str:

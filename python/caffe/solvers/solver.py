@@ -36,6 +36,7 @@ class Solver:
         net: the net in training.
         test_nets: nets that share its weights.
         iter: iterations done.
+        resumed: iteration and current_step of the solverstate that the run goes on from.
         param: the SolverParameter.
         history: what the update rule remembers, an array (or more) a parameter.
         poll: asked after each iteration what to do; `Action.NONE` by default.
@@ -53,7 +54,7 @@ class Solver:
     def __init__(self, solver_file: str | SolverParameter) -> None:
         param = read_solver(str(solver_file)) if not isinstance(solver_file, SolverParameter) else solver_file
         self.param = param
-        self.iter = 0
+        self.iter, self.resumed = 0, lr_policy.START
         self.poll: Callable[[], Action] = lambda: Action.NONE
         self.poll_testing: Callable[[], Action] = lambda: self.poll()
         self.gradients_ready: Callable[[int], None] | None = None
@@ -90,7 +91,11 @@ class Solver:
         raise NotImplementedError(f"{type(self).__name__} must have an update rule")
 
     def log_update(self) -> None:
-        """Log the rate where the iteration is one to display."""
+        """Log the rate where the iteration is one to display, and where it is one of several that drop."""
+        if self.param.lr_policy == "multistep":
+            before, now = (lr_policy.current_step(self.param, self.iter - n, self.resumed) for n in (1, 0))
+            if now > before:
+                glog.info("sgd_solver.cpp:50", f"MultiStep Status: Iteration {self.iter}, step = {now}")
         if self.param.display and self.iter % self.param.display == 0:
             glog.info("sgd_solver.cpp:112", f"Iteration {self.iter}, lr = {self.lr:g}")
 
@@ -116,7 +121,7 @@ class Solver:
     @property
     def lr(self) -> float:
         """Learning rate of the iteration to come, before each parameter's lr_mult."""
-        return lr_policy.rate(self.param, self.iter)
+        return lr_policy.rate(self.param, self.iter, self.resumed)
 
     def solve(self, resume_file: str | None = None) -> None:
         """Train until max_iter, from ``resume_file`` (a solverstate) where one is given."""

@@ -76,3 +76,15 @@ def test_stepvalues_are_waited_for_one_after_the_other(values: list[int]) -> Non
             step += 1
         settings = SolverParameter(base_lr=1, lr_policy="multistep", gamma=0.5, stepvalue=values)
         assert rate(settings, iteration) == 0.5**step
+
+
+@pytest.mark.parametrize("values", [[5, 2, 3, 7], [3, 3], [20, 30], [1, 2, 3, 4, 11, 11, 13]])
+@pytest.mark.parametrize("resumed", [(10, 0), (10, 1), (10, 3), (10, 9)])
+def test_a_resumed_run_goes_on_with_the_drops_it_had(values: list[int], resumed: tuple[int, int]) -> None:
+    """As BVLC, whatever the stepvalues are by now."""
+    first, step = resumed
+    settings = SolverParameter(base_lr=1, lr_policy="multistep", gamma=0.5, stepvalue=values)
+    for iteration in range(first, 20):
+        if step < len(values) and iteration >= values[step]:
+            step += 1
+        assert rate(settings, iteration, resumed) == 0.5**step

@@ -13,6 +13,7 @@ import torch
 from words import words_net
 
 import caffe
+from caffe.proto.binary import read_state
 
 Job = Callable[..., Path]
 
@@ -283,6 +284,33 @@ def test_no_test_batches(job: Job, count: int) -> None:
     solver.step(11)
     assert solver.iter == 11
     solver.close()
+
+
+def test_drops_are_logged_and_go_on_where_they_were(job: Job, capfd, monkeypatch) -> None:
+    monkeypatch.setenv("GLOG_minloglevel", "0")
+    drops = lambda values: lambda s: s.replace('"step"', f'"multistep" {values}').replace("stepsize: 10", "")  # noqa: E731
+    solver = caffe.get_solver(str(job(solver=drops("stepvalue: 2 stepvalue: 4"))))
+    solver.step(3)
+    solver.snapshot()
+    solver.close()
+    assert re.findall(r"\] (MultiStep .*)", capfd.readouterr().err) == ["MultiStep Status: Iteration 2, step = 1"]
+    again = caffe.get_solver(str(job(solver=drops("stepvalue: 100 stepvalue: 5"))))
+    again.restore("tiny_iter_3.solverstate")
+    assert again.lr == pytest.approx(1e-4)
+    again.step(3)
+    assert again.lr == pytest.approx(1e-5)
+    assert re.findall(r"\] (MultiStep .*)", capfd.readouterr().err) == ["MultiStep Status: Iteration 5, step = 2"]
+    again.close()
+
+
+def test_a_state_s_step_is_that_of_the_last_iteration(job: Job, golden: Path) -> None:
+    solver = caffe.get_solver(str(job()))
+    solver.step(10)
+    solver.close()
+    written, recorded = (
+        read_state(str(f)) for f in ("tiny_iter_10.solverstate", golden / "files/tiny_iter_10.solverstate")
+    )
+    assert written[:3] == recorded[:3]
 
 
 def test_the_rate_of_iterations_outlives_a_step(job: Job, capfd, monkeypatch) -> None:
