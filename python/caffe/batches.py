@@ -41,12 +41,12 @@ def _copies(arrays: Arrays) -> Arrays:
 def _join(parts: Sequence[Arrays], given: Mapping[str, np.ndarray]) -> Arrays:
     """Put the batches together, without what the last was filled up with."""
     count = len(next(iter(given.values())))
-    return {name: np.concatenate([part[name] for part in parts])[:count] for name in parts[0]}
+    return {name: np.concatenate([part[name] for part in parts])[:count] for name in (parts[0] if parts else ())}
 
 
 def batches(net: Net, inputs: Mapping[str, np.ndarray]) -> list[Arrays]:
-    """Cut the inputs into batches of the net's size; the last is filled up with zeros."""
-    size = net.blobs[net.inputs[0]].shape[0]
+    """Cut the inputs into batches of the net's size, its first blob's; the last is filled up with zeros."""
+    size = next(iter(net.blobs.values())).shape[0]
     lengths = {len(v) for v in inputs.values()}
     if len(lengths) != 1:
         raise CaffeError(f"inputs have different numbers of items: {sorted(lengths)}")

@@ -24,6 +24,11 @@ def capturing() -> Iterator[list[torch.Tensor]]:
         _mistakes = None
 
 
+def under_way() -> bool:
+    """Whether an iteration is being captured: nothing may be looked at."""
+    return _mistakes is not None
+
+
 def defers(wrong: torch.Tensor) -> bool:
     """Whether it is not the layer's part to look if any value is ``wrong``, but that of who captures."""
     if _mistakes is None:

@@ -36,7 +36,8 @@ class Classifier(Net):
         super().__init__(model_file, TEST, weights=pretrained_file)
         self.transformer = transformer_of(self, mean, input_scale, raw_scale, channel_swap)
         self.crop_dims = np.array(self.blobs[self.inputs[0]].shape[2:])
-        self.image_dims = self.crop_dims if image_dims is None else np.array(image_dims)
+        # a number in its place, which scripts give, is a phase and says nothing
+        self.image_dims = np.array(image_dims) if np.ndim(image_dims) else self.crop_dims  # type: ignore[arg-type]
         if (self.image_dims < self.crop_dims).any():
             raise ValueError(
                 f"image_dims {self.image_dims} must be at least as large as the input of {model_file}, {self.crop_dims}"

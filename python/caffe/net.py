@@ -150,7 +150,7 @@ class Net(Passes):
 
         Args:
             diffs: names of blobs whose gradient to return besides the inputs'.
-            gradients: blob name -> gradient, one for every output of the net (or the start layer's tops).
+            gradients: blob name -> gradient, one for every output of the net, or for every top of the start layer.
 
         Returns:
             Name -> live array of gradients.
@@ -160,7 +160,7 @@ class Net(Passes):
         wanted = list(self.bottom_names[end] if end is not None else self.inputs) + list(diffs or [])
         if gradients:
             tops = self.top_names[start] if start is not None else self.outputs
-            if set(gradients) != set(tops):
+            if set(gradients) not in (set(tops), set(self.outputs)):
                 raise CaffeError(
                     f"Top diff arguments do not match net outputs. Given: {sorted(gradients)}, expected: {tops}"
                 )

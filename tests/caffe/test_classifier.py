@@ -63,6 +63,10 @@ def test_without_image_dims_pictures_are_resized_to_the_input(files: tuple[str, 
     assert np.allclose(classifier.predict([image], oversample=False)[0], expected, rtol=1e-4, atol=1e-3)
 
 
+def test_a_phase_in_the_place_of_image_dims(files: tuple[str, str]) -> None:
+    assert list(caffe.Classifier(*files, caffe.TEST).image_dims) == [5, 6]
+
+
 def test_it_is_a_net(files: tuple[str, str]) -> None:
     classifier = caffe.Classifier(*files)
     assert isinstance(classifier, caffe.Net)

@@ -105,6 +105,17 @@ def test_a_shared_parameter_whose_owner_has_a_namesake(net_of) -> None:
     assert [p.lr_mult for p in net.learnable] == [1, 2]
 
 
+def test_backward_takes_the_gradients_of_outputs_or_of_the_start_layers_tops(net_of) -> None:
+    net = net_of("force_backward: true " + INPUT + fc("a", "x") + fc("b", "a"), caffe.TEST)
+    net.forward()
+    given = np.ones((2, 4), np.float32)
+    expected = given @ net.params["a"][0].data
+    np.testing.assert_allclose(net.backward(start="a", a=given)["x"], expected, rtol=1e-5)
+    net.blobs["a"].diff[...] = 2 * given
+    np.testing.assert_allclose(net.backward(start="a", b=given)["x"], 2 * expected, rtol=1e-5)
+    assert net.forward_all(x=np.zeros((0, 3))) == {}
+
+
 def test_forward_and_backward_by_hand(net_of) -> None:
     net = net_of(TRAINABLE)
     fill(net)

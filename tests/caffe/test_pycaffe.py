@@ -100,6 +100,7 @@ def test_counts_of_solvers_and_nccl() -> None:
 
 def test_logging(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GLOG_minloglevel", "2")
+    monkeypatch.setenv("GLOG_logtostderr", "0")
     caffe.log("unheard")
     caffe.init_log()
     caffe.log("unheard")

@@ -109,7 +109,8 @@ class Accuracy(Layer):
     """Share of predictions whose label is among the ``top_k`` highest; a second top gives it per class.
 
     Shapes: scores [N..., C, M...] with C at ``axis``, labels of N·M elements; tops [] and [C]. Scores that
-    tie with the label's count as above it. Labels equal to ``ignore_label`` do not count.
+    tie with the label's count as above it. Labels equal to ``ignore_label`` do not count, others that are no class
+    are missed.
     """
 
     bottoms = (2, 2)
@@ -120,6 +121,7 @@ class Accuracy(Layer):
     def setup(self, bottoms: Sequence[Shape]) -> None:
         if self.param.accuracy_param.top_k < 1:
             raise self.error("top_k must be 1 or more")
+        self._warned = False
 
     def reshape(self, bottoms: Sequence[Shape]) -> list[Shape]:
         p, (scores, labels) = self.param.accuracy_param, bottoms
@@ -136,18 +138,31 @@ class Accuracy(Layer):
     def forward(self, *bottoms: torch.Tensor) -> list[torch.Tensor]:
         p, (scores, labels) = self.param.accuracy_param, bottoms
         scores = scores.movedim(self.along, -1).flatten(0, -2)  # [n, classes]
-        target, counted = class_numbers(
-            self, labels, scores.shape[1], p.ignore_label if p.HasField("ignore_label") else None
-        )
+        target = labels.detach().flatten().long()
+        counted = target != p.ignore_label if p.HasField("ignore_label") else torch.ones_like(target, dtype=torch.bool)
+        known = counted & (target >= 0) & (target < scores.shape[1])
+        self._warn_of(target, counted & ~known)
+        target = target.masked_fill(~known, 0)
         own = scores.gather(1, target.unsqueeze(1))
-        hit = ((scores >= own).sum(1) - 1 < p.top_k) & counted
+        hit = ((scores >= own).sum(1) - 1 < p.top_k) & known
         tops = [hit.sum().float() / counted.sum().clamp(min=1)]
         if len(self.param.top) > 1:
             right, every = (
-                scores.new_zeros(scores.shape[1]).index_add(0, target, which.to(scores)) for which in (hit, counted)
+                scores.new_zeros(scores.shape[1]).index_add(0, target, which.to(scores)) for which in (hit, known)
             )
             tops.append(right / every.clamp(min=1))
         return tops
+
+    def _warn_of(self, target: torch.Tensor, outside: torch.Tensor) -> None:
+        """Say once that there are labels that are no class."""
+        if self._warned or capture.under_way() or not outside.any():
+            return
+        self._warned = True
+        glog.warning(
+            "accuracy_layer.cpp:69",
+            f"Layer '{self.name}': label {int(target[outside][0])} is none of its classes and counts as missed; if it "
+            f"is not to count, write accuracy_param {{ ignore_label: {int(target[outside][0])} }}",
+        )
 
 
 @register("MultinomialLogisticLoss")

@@ -141,7 +141,7 @@ class Eltwise(Layer):
                 "Eltwise Layer takes one coefficient per bottom blob: "
                 f"{len(p.coeff)} are given for {len(bottoms)} bottoms"
             )
-        if p.coeff and p.operation != EltwiseParameter.SUM:
+        if p.coeff and p.operation == EltwiseParameter.PROD:  # MAX has no use for them, and BVLC lets it
             raise self.error("Eltwise layer only takes coefficients for summation.")
 
     def reshape(self, bottoms: Sequence[Shape]) -> list[Shape]:

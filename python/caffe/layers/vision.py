@@ -22,8 +22,8 @@ class _Windows(Layer):
         p = self.param.convolution_param
         self.channel_axis = self.axis(p.axis, shape)
         spatial = len(shape) - self.channel_axis - 1
-        if not 1 <= spatial <= 3:
-            raise self.error(f"has {spatial} spatial axes in shape {list(shape)}; 1, 2 or 3 are possible")
+        if spatial > 3:
+            raise self.error(f"has {spatial} spatial axes in shape {list(shape)}; 3 are the most")
         self.kernel = self._spatial("kernel_size", spatial, None)
         self.stride = self._spatial("stride", spatial, 1)
         self.pad = self._spatial("pad", spatial, 0)
@@ -33,7 +33,7 @@ class _Windows(Layer):
             ("Stride dimensions", self.stride),
             ("Dilation", self.dilation),
         ):
-            if min(values) <= 0:
+            if any(value <= 0 for value in values):
                 raise self.error(f"Check failed: {name} must be nonzero: they are {list(values)}")
 
     def _spatial(self, name: str, spatial: int, default: int | None) -> tuple[int, ...]:
@@ -59,7 +59,7 @@ class _Windows(Layer):
     def lengths(self, shape: Shape) -> Shape:
         """Length of the top's spatial axes."""
         lengths = tuple(self._length(n, k) for k, n in enumerate(shape[self.channel_axis + 1 :]))
-        if min(lengths) <= 0:
+        if any(length <= 0 for length in lengths):
             raise self.error(
                 f"a bottom with shape {describe(shape)} leaves nothing for kernel {list(self.kernel)} "
                 f"with pad {list(self.pad)} and dilation {list(self.dilation)}: it is too small"
@@ -147,16 +147,22 @@ class _ConvolutionBase(_Windows):
     def _op(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         raise NotImplementedError
 
+    def _of_points(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        """`_op` where there are no spatial axes: an inner product a group."""
+        conv = F.conv_transpose1d if self.transposed else F.conv1d
+        groups = self.param.convolution_param.group
+        return conv(x.unsqueeze(-1), weight.unsqueeze(-1), bias, groups=groups).squeeze(-1)
+
     def forward(self, *bottoms: torch.Tensor) -> list[torch.Tensor]:
         weight = self.weight(0)
         bias = self.weight(1) if self.param.convolution_param.bias_term else None
-        tops = []
+        tops, op = [], self._op if self.kernel else self._of_points
         for x in bottoms:
             if self.channel_axis == 1:  # reshaped all the same, a single picture would lose the order of its memory
-                tops.append(self._op(x, weight, bias))
+                tops.append(op(x, weight, bias))
                 continue
             batch = x.shape[: self.channel_axis]
-            y = self._op(x.reshape(-1, *x.shape[self.channel_axis :]), weight, bias)
+            y = op(x.reshape(-1, *x.shape[self.channel_axis :]), weight, bias)
             tops.append(y.reshape(*batch, *y.shape[1:]))
         return tops
 
@@ -218,6 +224,8 @@ class Im2col(_Windows):
 
     def setup(self, bottoms: Sequence[Shape]) -> None:
         self.read_geometry(bottoms[0])
+        if not self.kernel:
+            raise self.error(f"Check failed: num_spatial_axes_ >= 1 (0 vs. 1): shape {list(bottoms[0])} has none")
 
     def reshape(self, bottoms: Sequence[Shape]) -> list[Shape]:
         shape, axis = bottoms[0], self.channel_axis

@@ -153,11 +153,11 @@ def needs_input(net: NetParameter) -> bool:
 
 
 def upgrade_input(net: NetParameter) -> bool:
-    """Turn `input` with its shapes into a first layer of type Input; names without shapes are dropped."""
+    """Turn `input` with its shapes into a first layer of type Input; either without the other is dropped."""
     names, shapes, dims = list(net.input), list(net.input_shape), list(net.input_dim)
     if shapes or dims:
         given = len(shapes) if shapes else len(dims) / 4
-        if given != len(names):
+        if given < len(names):
             raise ValueError(
                 "Incorrect input blob dimension specifications: "
                 f"{len(names)} input, {len(shapes)} input_shape, {len(dims)} input_dim; "

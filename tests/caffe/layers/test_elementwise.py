@@ -62,6 +62,12 @@ def test_dropout_keeps_its_share(make_layer: MakeLayer, ratio: float, kind: torc
     assert binomtest(kept, y.numel(), 1 - ratio).pvalue > 1e-4
 
 
+def test_a_maximum_has_no_use_for_coefficients(make_layer: MakeLayer) -> None:
+    text = "eltwise_param { operation: MAX coeff: 5 coeff: -1 }"
+    net = make_layer("Eltwise", [np.float32([2, 0]), np.float32([1, 3])], text)
+    np.testing.assert_array_equal(net.forward()["y0"], [2, 3])
+
+
 @pytest.mark.parametrize(("stable", "at_zero"), [("true", 3), ("false", np.nan)])
 def test_the_gradient_of_a_product_at_zero(make_layer: MakeLayer, stable: str, at_zero: float) -> None:
     """Told not to mind stability, Caffe divides the product, 0, by the factor, 0."""

@@ -27,6 +27,20 @@ def softmax(x: np.ndarray, axis: int) -> np.ndarray:
 LABELS = np.array([[0, 3, 1], [1, 2, 2]])
 
 
+def test_accuracy_misses_labels_that_are_no_class_and_says_so_once(
+    make_layer: MakeLayer, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GLOG_minloglevel", "0")
+    net = make_layer("Accuracy", [np.eye(4, 3, dtype=np.float32), np.array([0, 1, 255, -1])], tops=2)
+    for _ in range(2):
+        tops = net.forward()
+        assert tops["y0"] == 0.5
+        np.testing.assert_array_equal(tops["y1"], [1, 1, 0])
+    (line,) = [line for line in capfd.readouterr().err.splitlines() if line.startswith("W")]
+    assert "Layer 'L': label 255 is none of its classes" in line
+    assert "write accuracy_param { ignore_label: 255 }" in line
+
+
 @pytest.mark.parametrize(
     ("text", "normalizer"),
     [("", 4), ("normalization: FULL", 6), ("normalization: BATCH_SIZE", 2), ("normalization: NONE", 1)],

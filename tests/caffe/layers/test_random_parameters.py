@@ -73,7 +73,7 @@ def convolution(draw: Draw, transposed: bool) -> Example:
 
     def top() -> Sequence[Shape] | None:
         first = canonical(axis, shape)
-        if first is None or not 1 <= len(shape) - first - 1 <= 3:
+        if first is None or len(shape) - first - 1 > 3:
             return None
         spatial = shape[first + 1 :]
         geometry = []
@@ -88,7 +88,7 @@ def convolution(draw: Draw, transposed: bool) -> Example:
         for n, k, s, p, d in zip(spatial, *geometry, strict=True):
             extent = d * (k - 1) + 1
             lengths.append(s * (n - 1) + extent - 2 * p if transposed else (n + 2 * p - extent) // s + 1)
-        return [(*shape[:first], outputs, *lengths)] if min(lengths) > 0 else None
+        return [(*shape[:first], outputs, *lengths)] if all(length > 0 for length in lengths) else None
 
     return Example(name, [shape], f"convolution_param {{ {text} }}", top())
 

@@ -79,6 +79,24 @@ def test_a_kernel_that_stands_out_by_a_stride_is_refused(make_layer: MakeLayer, 
         ("kernel_size: 2 dilation: 2 stride: 2 pad: 2", (2, 2), (2, 2), (2, 2), (2, 2), 1),
     ],
 )
+@pytest.mark.parametrize("type_", ["Convolution", "Deconvolution"])
+@pytest.mark.parametrize(("shape", "axis"), [((3, 4), 1), ((2, 3, 4), 2)])
+def test_without_spatial_axes_it_is_an_inner_product_a_group(
+    make_layer: MakeLayer, type_: str, shape: Shape, axis: int
+) -> None:
+    x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    net = make_layer(
+        type_,
+        [x],
+        f"convolution_param {{ num_output: 6 group: 2 axis: {axis} weight_filler {{ type: 'gaussian' std: 1 }} "
+        "bias_filler { type: 'gaussian' std: 1 } }",
+    )
+    weight, bias = (blob.data for blob in net.params["L"])
+    halves = [w.T if type_ == "Convolution" else w for w in np.split(weight, 2)]
+    expected = np.concatenate([part @ w for part, w in zip(np.split(x, 2, axis=-1), halves, strict=True)], -1) + bias
+    np.testing.assert_allclose(net.forward()["y0"], expected, rtol=1e-5, atol=1e-6)
+
+
 def test_deconvolution_spreads_each_value(
     make_layer: MakeLayer, text: str, kernel: Shape, stride: Shape, pad: Shape, dilation: Shape, group: int
 ) -> None:

@@ -310,6 +310,9 @@ def test_inputs() -> None:
         layer { name: "input" type: "Input" top: "a" top: "b"
                 input_param { shape { dim: 1 dim: 2 dim: 3 dim: 4 } shape { dim: 5 dim: 6 dim: 7 dim: 8 } } }
     """)
+    assert upgrade_net(net(dims.replace('input: "b"', "")), "net") == net("""
+        layer { name: "input" type: "Input" top: "a" input_param { shape { dim: 1 dim: 2 dim: 3 dim: 4 } } }
+    """)
     assert upgrade_net(net('input: "a" layer { name: "x" }'), "net") == net('layer { name: "x" }')
 
 
