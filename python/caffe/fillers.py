@@ -54,8 +54,8 @@ def _normal(shape: Shape, mean: float, std: float) -> torch.Tensor:
 
 def _fan(shape: Shape, param: FillerParameter) -> float:
     """n of the scaled fillers."""
-    if not shape:
-        raise ValueError("a blob without axes has no fan-in; use constant, uniform or gaussian")
+    if not shape or 0 in shape:
+        raise ValueError(f"a blob of shape {list(shape)} has no fan-in; use constant, uniform or gaussian")
     count = math.prod(shape)
     fan_in = count / shape[0]
     fan_out = count / shape[1] if len(shape) > 1 else count

@@ -69,6 +69,8 @@ class Solver:
         glog.info("solver.cpp:45", f"Initializing solver from parameters: \n{to_text(param).rstrip()}")
         if param.average_loss < 1:
             raise SolverError(f"average_loss should be non-negative and at least 1, it is {param.average_loss}")
+        if param.iter_size < 1:
+            raise SolverError(f"iter_size is a number of batches and at least 1, it is {param.iter_size}")
         lr_policy.check(param)
         if param.snapshot:
             snapshot.check_prefix(param)

@@ -238,6 +238,7 @@ def test_the_folder_of_snapshots_is_made(job: Job, tmp_path: Path) -> None:
         (lambda s: s + ' regularization_type: "L3"', "Unknown regularization type: L3 .known types: L1, L2"),
         (lambda s: s + ' type: "SGDD"', r"Unknown solver type: SGDD \(known types: "),
         (lambda s: s + " average_loss: 0", "average_loss should be non-negative"),
+        (lambda s: s + " iter_size: 0", "iter_size is a number of batches and at least 1, it is 0"),
         (lambda s: s.replace('"net.prototxt"', '"nope.prototxt"'), "File not found: nope.prototxt"),
         (lambda s: s + ' weights: "none.caffemodel"', "Couldn't open none.caffemodel"),
         (lambda s: s.replace('"tiny"', '"/proc/nowhere/tiny"'), "Cannot write to snapshot prefix '/proc/nowhere/tiny'"),
