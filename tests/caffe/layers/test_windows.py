@@ -69,16 +69,6 @@ def test_a_kernel_that_stands_out_by_a_stride_is_refused(make_layer: MakeLayer, 
         make_layer(type_, [random(1, 1, 3, 9)], "convolution_param { num_output: 1 kernel_size: 5 stride: 2 }")
 
 
-@pytest.mark.parametrize(
-    ("text", "kernel", "stride", "pad", "dilation", "group"),
-    [
-        ("kernel_size: 3", (3, 3), (1, 1), (0, 0), (1, 1), 1),
-        ("kernel_size: 3 stride: 2 pad: 1 group: 2", (3, 3), (2, 2), (1, 1), (1, 1), 2),
-        ("kernel_size: 2 dilation: 3 dilation: 2 group: 4", (2, 2), (1, 1), (0, 0), (3, 2), 4),
-        ("kernel_h: 4 kernel_w: 2 stride_h: 3 stride_w: 1 pad_h: 2 pad_w: 1", (4, 2), (3, 1), (2, 1), (1, 1), 1),
-        ("kernel_size: 2 dilation: 2 stride: 2 pad: 2", (2, 2), (2, 2), (2, 2), (2, 2), 1),
-    ],
-)
 @pytest.mark.parametrize("type_", ["Convolution", "Deconvolution"])
 @pytest.mark.parametrize(("shape", "axis"), [((3, 4), 1), ((2, 3, 4), 2)])
 def test_without_spatial_axes_it_is_an_inner_product_a_group(
@@ -97,6 +87,16 @@ def test_without_spatial_axes_it_is_an_inner_product_a_group(
     np.testing.assert_allclose(net.forward()["y0"], expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("text", "kernel", "stride", "pad", "dilation", "group"),
+    [
+        ("kernel_size: 3", (3, 3), (1, 1), (0, 0), (1, 1), 1),
+        ("kernel_size: 3 stride: 2 pad: 1 group: 2", (3, 3), (2, 2), (1, 1), (1, 1), 2),
+        ("kernel_size: 2 dilation: 3 dilation: 2 group: 4", (2, 2), (1, 1), (0, 0), (3, 2), 4),
+        ("kernel_h: 4 kernel_w: 2 stride_h: 3 stride_w: 1 pad_h: 2 pad_w: 1", (4, 2), (3, 1), (2, 1), (1, 1), 1),
+        ("kernel_size: 2 dilation: 2 stride: 2 pad: 2", (2, 2), (2, 2), (2, 2), (2, 2), 1),
+    ],
+)
 def test_deconvolution_spreads_each_value(
     make_layer: MakeLayer, text: str, kernel: Shape, stride: Shape, pad: Shape, dilation: Shape, group: int
 ) -> None:
