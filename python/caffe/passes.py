@@ -205,14 +205,14 @@ class Passes:
         if isinstance(layers[0], BlobLayer):
             layers[0].backward(w.bottom_needs[part.start])
             return
-        tape = self._taped(part)
+        tape, used_up = self._taped(part), self._fused or not keep_diffs
         top_ids, bottom_ids = w.top_ids[part[-1]], w.bottom_ids[part.start]
         tops = [w.blobs[t] for t in top_ids]
         flows = [(e, t.diff_tensor()) for e, t in zip(tape.edges, tops, strict=True) if e is not None and t.has_diff]
         sources = [(x, w.blobs[b].set_diff) for x, b in zip(tape.inputs, bottom_ids, strict=True) if x.requires_grad]
         for layer in layers:
             sources += [(x, layer.blobs[k].add_diff) for k, x in layer.leaves.items() if x.requires_grad]
-        if self._fused:
+        if used_up:
             del self._tape[part[-1]]
         if not keep_diffs:
             for t, blob in zip(top_ids, tops, strict=True):
@@ -223,16 +223,7 @@ class Passes:
         if not sources:
             return
         inner = tape.inner if keep_diffs and top_ids != bottom_ids else None
-        wanted: list[Any] = [x for x, _ in sources] + ([inner.edge] if inner else [])
-        gradients: Sequence[torch.Tensor | None] = [None] * len(wanted)
-        if flows:
-            gradients = torch.autograd.grad(
-                [e for e, _ in flows],
-                wanted,
-                [g for _, g in flows],
-                allow_unused=True,
-                retain_graph=not self._fused,
-            )
+        gradients = _gradients(flows, [x for x, _ in sources] + ([inner.edge] if inner else []), not used_up)
         given = [flow for _, flow in flows]
         if inner and gradients[-1] is not None:
             given.append(inner.gradient(gradients[-1]))
@@ -240,7 +231,7 @@ class Passes:
         for (leaf, take), gradient in zip(sources, gradients, strict=False):
             if gradient is None:
                 gradient = torch.zeros_like(leaf)
-            elif keep_diffs and any(gradient is flow for flow in given):
+            elif keep_diffs and any(gradient is other for other in given):
                 gradient = gradient.clone()  # of a sum, say: whoever writes to one diff must not write to another
             given.append(gradient)
             take(gradient)
@@ -288,3 +279,13 @@ class Passes:
     def _announce(self, moment: str, layer: int) -> None:
         for callback in self._callbacks[moment]:
             callback(layer)
+
+
+def _gradients(
+    flows: Sequence[tuple[GradientEdge, torch.Tensor]], wanted: list[Any], again: bool
+) -> Sequence[torch.Tensor | None]:
+    """Of leaves or edges, from what flows in at edges; they can be asked for ``again``."""
+    if not flows:
+        return [None] * len(wanted)
+    edges, values = zip(*flows, strict=True)
+    return torch.autograd.grad(edges, wanted, values, allow_unused=True, retain_graph=again)
