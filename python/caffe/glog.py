@@ -27,6 +27,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TextIO
@@ -43,9 +44,10 @@ _lock = threading.RLock()
 
 
 def to_stderr(text: str) -> None:
-    """Write a finished line to standard error."""
-    sys.stderr.write(text)
-    sys.stderr.flush()
+    """Write a finished line to standard error, if it can be: a run outlives its terminal, pipe or full disk."""
+    with suppress(OSError):
+        sys.stderr.write(text)
+        sys.stderr.flush()
 
 
 write_to_terminal: Callable[[str], None] = to_stderr

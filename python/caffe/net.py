@@ -52,7 +52,7 @@ class Net(Passes):
         if phase not in (TRAIN, TEST):
             raise NetError(f"{network_file}: phase must be caffe.TRAIN or caffe.TEST, it is {phase!r}")
         for path in (network_file, *([weights] if weights else [])):
-            if not Path(path).is_file():
+            if not Path(path).exists() or Path(path).is_dir():
                 raise CaffeError(f"Could not open file {path}")
         param = read_net(str(network_file))
         param.state.phase = phase  # type: ignore[assignment]

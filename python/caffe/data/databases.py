@@ -24,7 +24,9 @@ BACKENDS = {"lmdb": DataParameter.LMDB, "leveldb": DataParameter.LEVELDB}
 """What the commands' flag -backend may be."""
 
 MAP_SIZE = 1 << 40
-"""The most an LMDB can grow to, in bytes; nothing of it is taken before it is needed."""
+"""The most an LMDB can grow to, in bytes; nothing of it is taken before it is needed, but addresses."""
+
+LEAST_MAP_SIZE = 1 << 28
 
 LEVELDB_OPTIONS = {"block_size": 1 << 16, "write_buffer_size": 1 << 28, "max_open_files": 100}
 """Caffe's settings for LevelDB: bytes of a block, bytes gathered in memory before a file is written, open files."""
@@ -225,12 +227,24 @@ class _LmdbBatch:
 @contextmanager
 def _write_lmdb(folder: str, name: str) -> Iterator[Batch]:
     try:
-        with lmdb.open(folder, map_size=MAP_SIZE, sync=False) as environment:
+        with _lmdb_within_limits(folder) as environment:
             glog.info("db_lmdb.cpp:35", f"Opened lmdb {name}")
             yield _LmdbBatch(environment)
             environment.sync(True)
     except lmdb.Error as problem:
         raise DataError(f"cannot write the database {name}: {problem}") from problem
+
+
+def _lmdb_within_limits(folder: str) -> lmdb.Environment:
+    """A new LMDB with as many addresses as a limit on them (ulimit -v) leaves it."""
+    size = MAP_SIZE
+    while True:
+        try:
+            return lmdb.open(folder, map_size=size, sync=False)
+        except lmdb.MemoryError:
+            if size <= LEAST_MAP_SIZE:
+                raise
+        size //= 2
 
 
 class _LevelDbBatch:

@@ -78,12 +78,14 @@ def read_list(source: str) -> list[tuple[str, int]]:
             continue
         path, space, label = line.rpartition(" ")
         label = label.strip()
-        if not (space and re.fullmatch(r"-?[0-9]+", label)):
+        if not (space and re.fullmatch(r"[+-]?[0-9]+(\.0*)?", label)):
             raise DataError(
                 f"{source}, line {number}: expected 'path label' with a whole number for a label after the last "
                 f"space, got {line.strip()!r}"
             )
-        entries.append((path, int(label)))
+        if not -(2**31) <= float(label) < 2**31:
+            raise DataError(f"{source}, line {number}: label {label} does not fit into 32 bits")
+        entries.append((path, int(float(label))))
     if not entries:
         raise DataError(f"Check failed: !lines_.empty() File is empty: {source} must have lines 'path label'")
     return entries

@@ -45,7 +45,7 @@ def read_windows(param: WindowDataParameter) -> Windows:
         DataError: the file is missing, empty or cut, or a foreground window has no class above 0.
     """
     try:
-        words = Path(param.source).read_text().split()
+        words = Path(param.source).read_text(errors="surrogateescape").split()
     except OSError as problem:
         raise DataError(f"Failed to open window file {param.source}: {problem}") from problem
     if not words:

@@ -42,7 +42,7 @@ class HDF5Data(ReadingLayer[RowBatch]):
             raise self.error("hdf5_data_param.batch_size must be set and positive")
         glog.info("hdf5_data_layer.cpp:76", f"Loading list of HDF5 filenames from: {p.source}")
         try:
-            files = Path(p.source).read_text().split()
+            files = Path(p.source).read_text(errors="surrogateescape").split()
         except OSError as problem:
             raise self.error(f"Failed to open source file: {p.source}: {problem}") from problem
         glog.info("hdf5_data_layer.cpp:90", f"Number of HDF5 files: {len(files)}")

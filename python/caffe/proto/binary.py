@@ -149,10 +149,17 @@ def write_state(path: str, iteration: int, learned_net: str, current_step: int, 
 
 @contextmanager
 def whole_file(path: str) -> Iterator[BinaryIO]:
-    """Open a temporary file beside `path` for writing; it becomes `path` when all went well."""
-    target = Path(path)
+    """Open a temporary file beside `path` for writing; it becomes `path` when all went well.
+
+    What a link points to is written, and a device or a pipe as it is.
+    """
+    target = Path(os.path.realpath(path))
     temporary = target.parent / f".{target.name}.{os.getpid()}.tmp"
     try:
+        if target.exists() and not target.is_file():
+            with target.open("wb") as file:
+                yield file
+            return
         with temporary.open("wb") as file:
             yield file
             file.flush()
@@ -176,10 +183,13 @@ def _map(path: str, kind: str) -> mmap.mmap:
     """Map the file privately, refusing what cannot be a message."""
     try:
         with Path(path).open("rb") as file:
-            if not os.fstat(file.fileno()).st_size:
+            passing = b"" if Path(path).is_file() else file.read()  # through a pipe
+            size = len(passing) or os.fstat(file.fileno()).st_size
+            if not size:
                 raise FormatError(f"Failed to parse {kind} file: {path} is empty; copy or download it again")
             # Copy-on-write, because PyTorch warns of arrays that cannot be written to.
-            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+            content = mmap.mmap(-1, size) if passing else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+            content[: len(passing)] = passing
     except OSError as error:
         raise cannot_open(path, error) from None
     for beginning, what in DISGUISES:

@@ -119,7 +119,7 @@ def _of_database(layer: LayerParameter, sources: ExitStack) -> list[Load]:
 
 
 def _of_hdf5(layer: LayerParameter, sources: ExitStack) -> list[Load]:
-    files = Path(layer.hdf5_data_param.source).read_text().split()
+    files = Path(layer.hdf5_data_param.source).read_text(errors="surrogateescape").split()
     return [lambda file=file: _rows(file, layer) for file in files]  # type: ignore[misc]
 
 

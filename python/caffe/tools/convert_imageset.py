@@ -64,7 +64,9 @@ def main(argv: list[str] | None = None) -> int:
 def convert(options: SimpleNamespace, arguments: Sequence[str]) -> int:
     """Read the list and write the database."""
     _check(options, arguments)
-    root, list_file, database = arguments
+    (root, list_file, database), more = arguments[:3], arguments[3:]
+    if more:
+        glog.warning("convert_imageset.cpp:72", f"{' '.join(more)}: no effect, as in Caffe; {COMMAND.usage}")
     lines = read_list(list_file)
     if options.shuffle:
         glog.info("convert_imageset.cpp:86", "Shuffling data")
@@ -87,7 +89,7 @@ def convert(options: SimpleNamespace, arguments: Sequence[str]) -> int:
 
 
 def _check(options: SimpleNamespace, arguments: Sequence[str]) -> None:
-    if len(arguments) != 3:
+    if len(arguments) < 3:
         raise UsageError(f"expected {COMMAND.usage}, got {len(arguments)} arguments: {' '.join(arguments)}")
     if options.backend not in BACKENDS:
         raise UsageError(f"Unknown database backend {options.backend}; known are {', '.join(BACKENDS)}")

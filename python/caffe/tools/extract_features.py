@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def extract(_: SimpleNamespace, arguments: Sequence[str]) -> int:
     """Make the net and the databases, and fill these; all of them appear, or none."""
-    if not 6 <= len(arguments) <= 8:
+    if len(arguments) < 6:
         raise UsageError(f"expected {COMMAND.usage}, got {len(arguments)} arguments: {' '.join(arguments)}")
     _quiet()
     weights, file, blobs, databases, batches, backend, *place = arguments
@@ -96,7 +96,10 @@ def _targets(blobs: Sequence[str], databases: Sequence[str]) -> dict[str, str]:
 
 def _choose(place: Sequence[str]) -> None:
     """Compute where the last arguments say, on the CPU without any."""
-    kind, number = (*place, *("CPU", "0")[len(place) :])
+    kind, number, *more = (*place, *("CPU", "0")[len(place) :])
+    number = number.removeprefix("DEVICE_ID=")  # as BVLC's own usage has it
+    if more:
+        glog.error("extract_features.cpp:44", f"{' '.join(more)}: no effect, as in Caffe")
     if kind not in ("CPU", "GPU") or not number.isdecimal():
         raise UsageError(f"expected CPU, GPU or GPU and its number after the backend, got {' '.join(place)}")
     if kind == "CPU":

@@ -50,6 +50,8 @@ GLOG_FLAGS = (
     Flag("stderrthreshold", int, 2, "Severity that reaches standard error with -noalsologtostderr."),
     Flag("log_prefix", bool, True, "Begin each log line with severity, time, thread and place."),
     Flag("v", int, 0, "Accepted for its name's sake: Caffe has no finer lines."),
+    *(Flag(name, str, "", "Accepted for its name's sake.") for name in ("vmodule", "max_log_size", "logbufsecs")),
+    *(Flag(name, bool, False, "Accepted for its name's sake.") for name in ("colorlogtostderr",)),
 )
 """glog's flags; each sets the environment variable that `caffe.glog` reads, ``GLOG_`` and its name."""
 
@@ -153,8 +155,8 @@ def _is_negated(name: str, flags: dict[str, Flag]) -> bool:
 
 
 def _find(name: str, flags: dict[str, Flag]) -> Flag:
-    if name in flags:
-        return flags[name]
+    if name.replace("-", "_") in flags:
+        return flags[name.replace("-", "_")]
     near = get_close_matches(name, flags)
     hint = f" (did you mean -{near[0]}?)" if near else ""
     raise UsageError(f"unknown command line flag '{name}'{hint}")
@@ -212,6 +214,24 @@ def asked_to_complete() -> tuple[list[str], str] | None:
 
 def run(main: Callable[[], int]) -> int:
     """Run a command; give its exit status: 1 for an error, 2 for one of usage, 130 for an interrupt."""
+    # one that is closed
+    sys.stdout, sys.stderr = (stream or open(os.devnull, "w") for stream in (sys.stdout, sys.stderr))  # noqa: SIM115, PTH123
+    try:
+        return _run(main)
+    finally:
+        _settle()
+
+
+def _settle() -> None:
+    """Leave nothing to write at the interpreter's end to where it cannot be written: it would change the status."""
+    for number, stream in ((1, sys.stdout), (2, sys.stderr)):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+
+
+def _run(main: Callable[[], int]) -> int:
     try:
         return main()
     except HelpAsked as text:
@@ -221,6 +241,8 @@ def run(main: Callable[[], int]) -> int:
     except UsageError as problem:
         print(f"ERROR: {problem}. --help tells more.", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # whoever reads has read enough
+        return 1
     except (CaffeError, OSError) as problem:
         glog.fatal(_place(problem), _words(problem))
         return 1

@@ -121,8 +121,8 @@ def _check(options: SimpleNamespace) -> None:
         raise SolverError(f"-keep {options.keep}: it is a number of snapshots, 0 for all")
     if options.snapshot and not Path(options.snapshot).is_file():
         raise SolverError(f"Check failed: fd != -1 (-1 vs. -1) File not found: {options.snapshot}")
-    for name in filter(None, options.weights.split(",") if not options.check else ()):
-        if not Path(name).is_file():
+    for name in filter(None, map(str.strip, options.weights.split(",") if not options.check else ())):
+        if not Path(name).exists():
             raise SolverError(f"Check failed: file_hid >= 0 (-1 vs. 0) Couldn't open {name}: File not found: {name}")
 
 
@@ -150,20 +150,23 @@ class _Received:
     """What the last signal asked for, until the solver has taken it."""
 
     def __init__(self) -> None:
-        self.action = Action.NONE
+        self.actions: set[Action] = set()
         self.stopped = False
 
     def take(self) -> Action:
-        """Give the action once."""
-        action, self.action = self.action, Action.NONE
-        return action
+        """Give an action once, a snapshot before a stop."""
+        for action in (Action.SNAPSHOT, Action.STOP):
+            if action in self.actions:
+                self.actions.discard(action)
+                return action
+        return Action.NONE
 
     def put(self, action: Action) -> None:
         """Note an action; a second stop does not wait for the iteration to end."""
         if action is Action.STOP and self.stopped:
             raise KeyboardInterrupt
         self.stopped |= action is Action.STOP
-        self.action = action
+        self.actions.add(action)
 
 
 @contextmanager

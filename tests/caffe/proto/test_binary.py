@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -207,6 +209,32 @@ def test_a_file_is_whole_or_not_there(tmp_path: Path) -> None:
         fail_halfway()
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_link_points_to_is_written(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "mean")
+    write_message(str(tmp_path / "link"), BlobProto(data=[1]))
+    assert (tmp_path / "link").is_symlink()
+    assert list(read_message(str(tmp_path / "mean"), BlobProto()).data) == [1]
+
+
+def test_through_a_pipe(golden: Path, tmp_path: Path) -> None:
+    pipe, raw = tmp_path / "pipe", (golden / "files" / WEIGHTS).read_bytes()
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_bytes, args=[raw])
+    writer.start()
+    passed = read_weights(str(pipe))
+    writer.join()
+    for ours, theirs in zip(passed, read_weights(str(golden / "files" / WEIGHTS)), strict=True):
+        for mine, other in zip(ours.blobs, theirs.blobs, strict=True):
+            np.testing.assert_array_equal(mine.data, other.data)
+    found: list[bytes] = []
+    reader = threading.Thread(target=lambda: found.append(pipe.read_bytes()))
+    reader.start()
+    write_message(str(pipe), BlobProto(data=[1]))
+    reader.join()
+    assert found == [BlobProto(data=[1]).SerializeToString()]
+    assert pipe.is_fifo()
 
 
 def test_directory_that_is_not_there(tmp_path: Path) -> None:

@@ -173,6 +173,19 @@ def test_no_database_is_left_after_an_error(
     assert sorted(tmp_path.iterdir()) == before
 
 
+def test_arguments_and_labels_as_scripts_have_them(
+    folder: tuple[str, str, list[np.ndarray]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """More arguments than three have no effect, as in Caffe; labels may be whole numbers in other guises."""
+    root, listing, _ = folder
+    Path(listing).write_text("picture 0.png +3\npicture 1.png 4.0\n")
+    assert main(["--resize-height=8", "--resize-width=9", root, listing, str(tmp_path / "db"), "1"]) == 0
+    assert [datum.label for datum in records(tmp_path / "db").values()] == [3, 4]
+    Path(listing).write_text("picture 0.png 3000000000\n")
+    assert main([root, listing, str(tmp_path / "other")]) == 1
+    assert "line 1: label 3000000000 does not fit into 32 bits" in capsys.readouterr().err
+
+
 def test_an_existing_database_is_left_alone(
     folder: tuple[str, str, list[np.ndarray]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

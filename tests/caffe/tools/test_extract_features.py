@@ -177,6 +177,11 @@ def test_mistakes_are_told_in_one_line_and_leave_nothing(
     assert sorted(folder.iterdir()) == before
 
 
+def test_arguments_as_scripts_have_them(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*GOOD, "CPU", "DEVICE_ID=0", "keys.txt"]) == 0
+    assert "keys.txt: no effect" in capsys.readouterr().err
+
+
 def test_a_number_of_arguments_that_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(GOOD[:5]) == 2
     assert "expected WEIGHTS NET BLOB[,BLOB...] DB[,DB...] BATCHES lmdb|leveldb" in capsys.readouterr().err

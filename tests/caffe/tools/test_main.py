@@ -119,6 +119,38 @@ def test_a_termination_stops_whatever_an_interrupt_does(folder: Path, effect: st
     assert process.returncode == 130
 
 
+def test_a_stop_is_not_forgotten_over_a_snapshot() -> None:
+    from caffe.solvers.solver import Action
+    from caffe.tools.train import _Received
+
+    received = _Received()
+    for action in (Action.STOP, Action.NONE, Action.SNAPSHOT):
+        received.put(action)
+    assert [received.take() for _ in range(3)] == [Action.SNAPSHOT, Action.STOP, Action.NONE]
+
+
+@pytest.mark.parametrize("redirection", ["2>/dev/full", "2>&-", "2>&1 | head -n 3"])
+def test_a_run_outlives_its_standard_error(folder: Path, redirection: str) -> None:
+    (folder / "solver.prototxt").write_text(SOLVER + "max_iter: 3")
+    caffe = f"{sys.executable} -c 'import sys; from caffe.tools.main import main; sys.exit(main())'"
+    script = f"{{ {caffe} train -solver solver.prototxt; echo $? > status; }} {redirection}"
+    subprocess.run(["bash", "-c", script], cwd=folder, env={**os.environ, "GLOG_minloglevel": "0"}, check=True)
+    assert (folder / "status").read_text() == "0\n"
+    assert (folder / "s" / "run_iter_3.solverstate").exists()
+
+
+def test_a_stop_snapshots_though_tee_has_ended_first(folder: Path) -> None:
+    """As with Ctrl-C, which reaches both."""
+    process = start(folder, "train", "-solver", "solver.prototxt")
+    wait_for(process, "Iteration 3 ")
+    assert process.stdout is not None and process.stderr is not None  # noqa: PT018
+    process.stdout.close()
+    process.stderr.close()
+    process.send_signal(signal.SIGINT)
+    assert process.wait() == 130
+    assert list((folder / "s").glob("*.solverstate"))
+
+
 FORKS = """
 import multiprocessing
 import numpy as np
