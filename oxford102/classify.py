@@ -24,10 +24,10 @@ from tqdm import tqdm
 
 from oxford102.errors import ToolError
 from oxford102.files import write_whole
+from oxford102.picture_sources import SUFFIXES as PICTURES
 from oxford102.plots import SUFFIXES, draw_prediction, save_figure
 from oxford102.runtime import check_weights, load_caffe, use_device
 
-PICTURES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 LABELS = (Path("data/labels.txt"), Path(__file__).resolve().parent.parent / "data" / "labels.txt")
 CROPS = 10
 
@@ -116,16 +116,34 @@ def open_net(deploy: Path, model: Path, size: int, resize: int = 256, gpu: int |
         net = caffe.Classifier(str(deploy), str(model), raw_scale=255, channel_swap=(2, 1, 0))
     except IndexError as error:
         raise ToolError(f"{deploy}: the net has no input; give the deploy prototxt, not the one of training") from error
-    except (RuntimeError, ValueError) as error:
+    except Exception as error:  # pycaffe raises plain ones too
         raise ToolError(f"{deploy} with {model}: {' '.join(str(error).split())}") from error
+    if len(net.inputs) > 1:
+        raise ToolError(
+            f"{deploy} has {len(net.inputs)} inputs, {', '.join(net.inputs)}; give a net with one, of pictures"
+        )
     height, width = net.blobs[net.inputs[0]].data.shape[2:]
     if (height, width) != (size, size):
         raise ToolError(
             f"{deploy} takes {height}x{width} pixels, not {size}x{size}; give {height}, or change its input"
         )
     check_weights(net, deploy, model)
+    _check_outputs(net, deploy)
     net.image_dims = np.array((resize, resize))
     return net
+
+
+def _check_outputs(net: Any, deploy: Path) -> None:
+    """Raise ToolError where the output is no score a class, and say which of several is taken."""
+    name, *others = net.outputs
+    shape = net.blobs[name].data.shape
+    if np.prod(shape[2:]) > 1:
+        raise ToolError(
+            f"{deploy}: output '{name}' is {'x'.join(map(str, shape))}, with a score for each place of the picture; "
+            "give a net with one score a class"
+        )
+    if others:
+        _note(f"of the outputs {', '.join(net.outputs)} of {deploy} '{name}' is taken")
 
 
 def set_mean(net: Any, mean: str, size: int) -> None:

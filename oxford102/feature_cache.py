@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import lmdb
@@ -227,7 +228,7 @@ class Maker:
         prefix = Path(solver.snapshot_prefix).name or "net"
         solver.net, solver.snapshot_prefix = "train_val.prototxt", f"snapshots/{prefix}"
         weights, last = move(self.weights), f"{solver.snapshot_prefix}_iter_{solver.max_iter}.caffemodel"
-        command = f"caffe train -solver solver.prototxt -weights {weights}"
+        command = f"caffe train -solver solver.prototxt -weights {quote(str(weights))}"
         command += "" if job.gpu is None else f" -gpu {job.gpu}"
         train, valid = self.readers
         net = small_net(self.message, self.cut, self.data_layers())
@@ -262,7 +263,7 @@ class Maker:
         if test.is_file():
             number = re.search(r"-iterations[ =](\d+)", test.read_text("utf-8"))
             ours = path_from(model)(self.job.output / whole)
-            tests = f" There:\n\n    caffe test -model test.prototxt -weights {ours}"
+            tests = f" There:\n\n    caffe test -model test.prototxt -weights {quote(str(ours))}"
             tests += f" -iterations {number[1]}" if number else ""
         return README.format(
             title=self.job.output.name,

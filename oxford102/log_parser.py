@@ -5,7 +5,7 @@
     [(row.iteration, row.loss) for row in log.train]
     [(row.iteration, row.outputs["accuracy"]) for row in log.tests(net=0)]
 
-It reads what BVLC Caffe printed from 2014 to 2020: with and without `(r iter/s, t s/D iters)`, the rate
+It reads what BVLC Caffe printed from the end of 2014 to 2020: with and without `(r iter/s, t s/D iters)`, the rate
 before or after the loss, `nan`, `-nan` and `inf` as values, other programs' lines in between. A last line
 without its end is left out, for its number may be cut. Several runs in one text (a resumed training) are
 one history: a later row of an iteration replaces the earlier one, and the clock stands still in between.
@@ -26,10 +26,10 @@ from oxford102.errors import ToolError
 _NUMBER = r"([-+]?(?:nan|inf|\d+\.?\d*(?:e[-+]?\d+)?))(?=[\s(,]|$)"
 _STAMP = re.compile(r".*[IWEF](\d{4})?(\d\d)(\d\d) (\d\d):(\d\d):(\d\d)\.(\d{6})\s+\d+ [\w.]+:\d+\] (.*)")
 _PATTERNS = {
-    "solving": re.compile(r"Solving (\S.*)"),
+    "solving": re.compile(r"Solving\b(.*)"),  # a net may have no name
     "testing": re.compile(r"Iteration (\d+), Testing net \(#(\d+)\)"),
     "loss": re.compile(rf"Iteration (\d+)(?: \([^)]*\))?, loss = {_NUMBER}"),
-    "rate": re.compile(rf"Iteration (\d+), lr = {_NUMBER}"),
+    "rate": re.compile(rf"Iteration (\d+)(?: \([^)]*\))?, lr = {_NUMBER}"),
     "output": re.compile(rf"\s*(Train|Test) net output #(\d+): (\S+) = {_NUMBER}"),
     "other": re.compile(r".*Iteration"),
 }

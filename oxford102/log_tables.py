@@ -51,14 +51,16 @@ class Table:
         add_output(row, name, value)
 
     def finish(self) -> None:
-        """Drop a last row that was cut short, and give the first row the second's rate.
+        """Drop a last row that was cut short, and give the first rows the first rate that is told below them.
 
         Caffe prints the rate below the first outputs, so that its parse_log takes it from there, too.
         """
         if len(self.rows) > 1 and len(self.rows[-1]) < len(self.rows[-2]):
             self.rows.pop()
-        if len(self.rows) > 1:
-            self.rows[0]["LearningRate"] = self.rows[1]["LearningRate"]
+        rates = [row["LearningRate"] for row in self.rows]
+        told = next((i for i, rate in enumerate(rates) if i and not math.isnan(rate)), 0)
+        for row in self.rows[:told]:
+            row["LearningRate"] = rates[told]
 
 
 def read_tables(text: str) -> tuple[Table, Table]:

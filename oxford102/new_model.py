@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from caffe.proto import caffe_pb2
@@ -180,7 +181,7 @@ class Maker:
         new = Passes(train, batch, solver.max_iter)
         told = f"caffe train -solver {path.name}"
         if command.weights:
-            told += f" -weights {self.move(command.weights)}"
+            told += f" -weights {quote(str(self.move(command.weights)))}"
             if not command.weights.is_file():
                 print(f"{command.weights}: not there yet; bootstrap.py or the model's README.md tells where it is from")
         told += f" -gpu {command.gpu}" if command.gpu else ""
@@ -215,11 +216,11 @@ class Maker:
         crop = self.job.crop or transform.crop_size
         mean = ",".join(f"{value:g}" for value in transform.mean_value) or "0"
         if transform.mean_file:
-            mean = self.move(path.parent / transform.mean_file)
+            mean = quote(str(self.move(path.parent / transform.mean_file)))
         resize = f" --resize {side}" if side not in (0, 256) else ""
         names = self.target.data / "labels.txt"
-        labels = f" --labels {self.move(names)}" if names.is_file() else ""
-        return f"python {self.move(PREDICT)} PICTURE deploy.prototxt {last} {mean} {crop}{resize}{labels}"
+        labels = f" --labels {quote(str(self.move(names)))}" if names.is_file() else ""
+        return f"python {quote(str(self.move(PREDICT)))} PICTURE deploy.prototxt {last} {mean} {crop}{resize}{labels}"
 
     def readme(self, commands: Iterable[str]) -> str:
         """The folder's README.md."""
@@ -255,12 +256,13 @@ class Maker:
 def read_command(path: Path) -> Command:
     """The weights and GPUs in the comment of a solver file; a pretrained-weights.caffemodel beside it else."""
     comment = "\n".join(re.findall(r"#.*", path.read_text("utf-8")))
-    weights, gpu = (re.search(rf"-{flag}[ =](\S+)", comment) for flag in ("weights", "gpu"))
+    weights, gpu = (re.search(rf"-{flag}[ =]('[^']*'|\S+)", comment) for flag in ("weights", "gpu"))
     if weights:
-        return Command(Path(os.path.normpath(path.parent / weights[1])), gpu[1] if gpu else "")
+        named = weights[1].strip("'")
+        return Command(Path(os.path.normpath(path.parent / named)), gpu[1] if gpu else "")
     beside = path.parent / "pretrained-weights.caffemodel"
-    named = "caffe train" in comment  # a command without weights trains from scratch
-    return Command(beside if beside.is_file() and not named else None, gpu[1] if gpu else "")
+    told = "caffe train" in comment  # a command without weights trains from scratch
+    return Command(beside if beside.is_file() and not told else None, gpu[1] if gpu else "")
 
 
 def _pictures(net: Any, path: Path) -> int:

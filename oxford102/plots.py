@@ -61,12 +61,13 @@ def draw_prediction(picture: NDArray[np.floating], title: str) -> Figure:
 
 
 def accuracy_name(logs: Sequence[Log]) -> str | None:
-    """The test output that is named most like an accuracy, the first of equals; None where none is.
+    """The test output that is named most like an accuracy, the last of equals; None where none is.
 
-    "accuracy" itself goes first, then names with "acc" or "top", those that count five guesses last.
+    "accuracy" itself goes first, then names with "acc" or "top", those that count five guesses last. Of a net with
+    several heads (GoogLeNet) the last one is the net's own, the others help in training.
     """
-    names = [name for log in logs for row in log.tests() for name in row.outputs]
-    return min(filter(_is_accuracy, names), key=lambda name: (name.lower() != "accuracy", "5" in name), default=None)
+    names = [name for log in logs for row in log.tests() for name in row.outputs if _is_accuracy(name)]
+    return min(reversed(names), key=lambda name: (name.lower() != "accuracy", "5" in name), default=None)
 
 
 def draw_curves(runs: Mapping[str, Log], output: str | None = None) -> Figure:
@@ -123,8 +124,8 @@ def _chart_series(title: str, along: str, log: Log) -> Series:
 
 
 def _loss_name(log: Log) -> str | None:
-    names = [name for row in log.tests() for name in row.outputs if "loss" in name.lower()]
-    return "loss" if "loss" in names else next(iter(names), None)
+    names = [name for row in log.tests() for name in row.outputs if "loss" in name.lower() and not _is_accuracy(name)]
+    return "loss" if "loss" in names else next(reversed(names), None)
 
 
 def _tests(log: Log, name: str | None) -> Series:
@@ -151,7 +152,7 @@ def _draw_tests(axes: Axes, tests: Mapping[str, Series], name: str, along: str =
         _dress(line, i)
         if np.isnan(y).all():
             continue
-        best = int(np.nanargmax(y) if accuracy else np.nanargmin(y))
+        best = int(np.nanargmin(y) if re.search("loss|err", name, re.IGNORECASE) and not accuracy else np.nanargmax(y))
         told = (f"{100 * y[best]:.2f} %" if accuracy else f"{y[best]:.4g}") + f" at {_short(x[best])}"
         told += " s" if along == "seconds" else ""
         line.set_label(f"{label}: best {told}")
@@ -161,7 +162,8 @@ def _draw_tests(axes: Axes, tests: Mapping[str, Series], name: str, along: str =
     axes.margins(y=0.12)  # room for the text
     if accuracy:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
-    _finish(axes, "Validation accuracy" if accuracy else f"Validation: {name}", along)
+    title = "Validation accuracy" if accuracy else "Validation"
+    _finish(axes, title if name.lower() == "accuracy" else f"{title}: {name}", along)
 
 
 def _name_point(axes: Axes, point: tuple[float, float], text: str, above: bool) -> None:

@@ -170,7 +170,7 @@ class Model:
             if once != path:
                 once.unlink()
         tops = [part.top[0] for part in net.layer if part.type == "Accuracy" and part.accuracy_param.top_k == 1]
-        found = re.findall(rf"\] {re.escape(tops[0])} = (\S+)$", text, re.MULTILINE) if tops else []
+        found = re.findall(rf"\] {re.escape(tops[-1])} = (\S+)$", text, re.MULTILINE) if tops else []
         if not found:
             raise ToolError(f"{path}: expected an Accuracy layer with top_k 1, whose output `caffe test` can print")
         return float(found[-1])

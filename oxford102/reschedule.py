@@ -61,9 +61,9 @@ def reschedule(solver: Any, max_iter: int) -> None:
     if solver.lr_policy not in POLICIES:
         raise ToolError(f"lr_policy '{solver.lr_policy}' is unknown; expected one of {', '.join(POLICIES)}")
     factor = max_iter / solver.max_iter
-    for name in ("test_interval", "display", "snapshot"):
+    for name, most in (("test_interval", 100), ("display", max_iter), ("snapshot", 20)):
         if getattr(solver, name):
-            setattr(solver, name, round_down(getattr(solver, name) * factor))
+            setattr(solver, name, round_down(max(getattr(solver, name) * factor, max_iter / most)))
     if solver.stepsize:
         solver.stepsize = round_off(solver.stepsize * factor)
     solver.stepvalue[:] = [round_off(value * factor) for value in solver.stepvalue]

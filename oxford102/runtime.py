@@ -46,5 +46,6 @@ def check_weights(net: Any, prototxt: Path, weights: Path, layers: Iterable[str]
     for name in net.params if layers is None else net.params.keys() & set(layers):
         if not any(np.any(blob.data) for blob in net.params[name]):
             raise ToolError(
-                f"{weights} has no weights for layer '{name}' of {prototxt}; give the weights trained with it"
+                f"{weights} has no weights for layer '{name}' of {prototxt}, or zeros alone; give the weights trained "
+                "with it"
             )

@@ -45,6 +45,30 @@ def files(tmp_path: Path) -> Path:
     return tmp_path
 
 
+SECOND = 'layer { name: "more" type: "Input" top: "more" input_param { shape { dim: 10 } } }\nlayer { name: "conv"'
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ('layer { name: "conv"', SECOND, "deploy.prototxt has 2 inputs, data, more; give a net with one"),
+        ("dim: 10 dim: 3", "dim: 10 dim: 1", "Channel swap needs to have the same number of dimensions"),
+        ('layer { name: "fc"', 'layer { name: "prob" type: "Softmax" bottom: "pool" top: "prob" } #', "for each place"),
+    ],
+)
+def test_nets_that_do_not_name_pictures(files: Path, old: str, new: str, problem: str) -> None:
+    lines = DEPLOY.replace(old, new).splitlines()
+    text = "\n".join(lines[: next((i for i, line in enumerate(lines) if "#" in line), len(lines)) + 1])
+    (files / "deploy.prototxt").write_text(text)
+    net = caffe.Net(str(files / "deploy.prototxt"), caffe.TEST)
+    for row in net.params.values():
+        for blob in row:
+            blob.data[...] = 1
+    net.save(str(files / "small.caffemodel"))
+    with pytest.raises(ToolError, match=problem):
+        classify.open_net(files / "deploy.prototxt", files / "small.caffemodel", SIZE, RESIZED)
+
+
 def opened(folder: Path, mean: str) -> Any:
     net = classify.open_net(folder / "deploy.prototxt", folder / "small.caffemodel", SIZE, RESIZED)
     classify.set_mean(net, mean, SIZE)
@@ -149,7 +173,7 @@ def test_pictures_of_folders_come_in_order_of_name(tmp_path: Path) -> None:
     single = tmp_path / "notes.txt"  # named by the user: the decoder decides
     found = classify.find_pictures([single, tmp_path])
     assert [path.name for path in found] == ["notes.txt", "a.PNG", "b.jpg", "c.jpeg"]
-    with pytest.raises(ToolError, match=r"no picture in this folder; looked for \.bmp, "):
+    with pytest.raises(ToolError, match=r"no picture in this folder; looked for \.avif, "):
         classify.find_pictures([tmp_path / "empty"])
     with pytest.raises(ToolError, match="absent: no such picture or folder"):
         classify.find_pictures([tmp_path / "absent"])

@@ -52,6 +52,17 @@ def test_a_recorded_training(golden: Path) -> None:
     assert log.train[4].seconds == pytest.approx(0.355663)
 
 
+def test_a_net_without_a_name() -> None:
+    log = parse_log(OLD.replace("Solving Flowers net", "Solving "))
+    assert log.model == ""
+    assert [row.seconds for row in log.train] == [27, 47]
+
+
+def test_a_rate_with_a_speed_before_it() -> None:
+    log = parse_log(OLD.replace("0, lr", "0 (36.2/s), lr"))
+    assert [row.rate for row in log.train] == [0.001, 1e-05]
+
+
 def test_the_form_of_2015() -> None:
     log = parse_log(OLD)
     assert log.model == "Flowers net"

@@ -16,7 +16,7 @@ import caffe
 from caffe.proto import caffe_pb2
 from oxford102.errors import ToolError
 from oxford102.lists import Entry, write_list
-from oxford102.new_model import Job, new_model
+from oxford102.new_model import Job, new_model, read_command
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
 FOLDERS = sorted(path.parent.name for path in MODELS.glob("*/solver.prototxt"))
@@ -236,3 +236,10 @@ def test_sizes_that_do_not_fit(job: Job, folder: str, changes: dict[str, int], m
 def test_a_database_may_be_cropped_where_the_net_pools_over_all(job: Job) -> None:
     new_model(replace(job, source=MODELS / "ResNet50", crop=160))
     assert message(job.output / "train_val.prototxt").layer[0].transform_param.crop_size == 160
+
+
+def test_a_command_with_blanks_in_its_paths(tmp_path: Path) -> None:
+    file = tmp_path / "solver.prototxt"
+    file.write_text("# caffe train -solver solver.prototxt -weights '../My net/a b.caffemodel' -gpu 0,1\nnet: 'x'\n")
+    command = read_command(file)
+    assert (command.weights, command.gpu) == (tmp_path.parent / "My net" / "a b.caffemodel", "0,1")

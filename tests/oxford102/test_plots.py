@@ -95,6 +95,7 @@ def test_a_log_without_losses_is_drawn() -> None:
         (["loss", "accuracy"], "accuracy"),
         (["accuracy_top5", "accuracy_top1", "loss"], "accuracy_top1"),
         (["loss3/top-5", "loss3/top-1"], "loss3/top-1"),
+        (["loss1/top-1", "loss2/top-1", "loss3/top-1", "loss3/top-5"], "loss3/top-1"),
         (["acc_coarse", "Accuracy", "loss"], "Accuracy"),
         (["top5"], "top5"),
         (["loss", "mbox"], None),
@@ -110,6 +111,13 @@ def test_another_output_may_be_asked_for_and_its_least_value_is_best() -> None:
     panel, _ = draw_curves({"run": log}, "loss").axes
     assert panel.get_title("left") == "Validation: loss"
     assert legend(panel) == ["run: best 1.25 at 10"]
+
+
+def test_of_a_score_of_another_name_the_most_is_best() -> None:
+    log = made([{"detection_eval": value} for value in (0.5, 0.75, 0.6)], [1.0])
+    panel, _ = draw_curves({"run": log}, "detection_eval").axes
+    assert panel.get_title("left") == "Validation: detection_eval"
+    assert legend(panel) == ["run: best 0.75 at 10"]
 
 
 def test_an_output_that_no_run_has_is_an_error() -> None:
