@@ -6,12 +6,12 @@ from typing import Any
 
 import caffe
 from caffe.blob import BlobVec
-from caffe.proto.caffe_pb2 import LayerParameter
+from caffe.proto.caffe_pb2 import LayerParameter, SolverParameter
 from caffe.solvers.solver import Solver
 
-__all__ = ["BlobVec", "IntVec", "LayerParameter", "LayerVec", "NetVec", "RawBlobVec", "Solver", "StringVec"]
+__all__ = ["BlobVec", "LayerParameter", "Solver", "SolverParameter"]
 
-IntVec = LayerVec = NetVec = RawBlobVec = StringVec = list
+BoolVec = DtypeVec = IntVec = LayerVec = NetVec = RawBlobVec = StringVec = list
 """Lists of other things than parameter blobs are plain ones."""
 
 

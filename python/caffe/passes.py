@@ -34,12 +34,19 @@ class Tape:
         edges: where the gradient of each top enters.
         relu: the top of the ReLU at its end, if there is one.
         inner: where the gradient comes by that the blob on which it works in place is left with.
+        weights: the parameters' leaves, with their versions of then.
     """
 
     inputs: list[torch.Tensor]
     edges: list[GradientEdge | None]
     relu: torch.Tensor | None
     inner: Inner | None
+    weights: list[tuple[torch.Tensor, int]]
+
+    @property
+    def stale(self) -> bool:
+        """Whether a parameter was updated or loaded since."""
+        return any(leaf._version != version for leaf, version in self.weights)
 
 
 class Passes:
@@ -158,7 +165,8 @@ class Passes:
             # the edge, not the tensor: an in-place layer's input can be freed
             edges = [get_gradient_edge(o) if o.requires_grad else None for o in outputs] or [None] * len(tops)
             top = outputs[0].detach().relu_() if relu else None
-            self._tape[part[-1]] = Tape(inputs, edges, top, inner if len(layers) > 1 else None)
+            weights = [(leaf, leaf._version) for layer in layers for leaf in layer.leaves.values()]
+            self._tape[part[-1]] = Tape(inputs, edges, top, inner if len(layers) > 1 else None, weights)
         return outputs
 
     def _reshape_layer(self, i: int) -> None:
@@ -238,7 +246,7 @@ class Passes:
 
     def _taped(self, part: range) -> Tape:
         """What the forward pass kept for the backward pass of a chain, or would have kept."""
-        if part[-1] not in self._tape:
+        if part[-1] not in self._tape or self._tape[part[-1]].stale:
             if self._values_went:
                 name = self.wired[part[-1]].name
                 raise NetError(f"Layer '{name}': backward has let go of what forward kept; run forward first")

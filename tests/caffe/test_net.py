@@ -105,6 +105,20 @@ def test_a_shared_parameter_whose_owner_has_a_namesake(net_of) -> None:
     assert [p.lr_mult for p in net.learnable] == [1, 2]
 
 
+def test_backward_goes_by_weights_that_changed_since(net_of, tmp_path: Path) -> None:
+    """Updated by a solver, or loaded."""
+    net, other = (net_of("force_backward: true " + INPUT + fc("a", "x") + fc("b", "a"), caffe.TEST) for _ in range(2))
+    for row in other.params.values():
+        row[0].data[...] *= -3
+    other.save(str(tmp_path / "other.caffemodel"))
+    net.forward()
+    net.blobs["b"].diff[...] = gradient = np.ones((2, 4), np.float32)
+    net.copy_from(str(tmp_path / "other.caffemodel"))
+    into_x = net.backward()["x"]
+    expected = gradient @ other.params["b"][0].data @ other.params["a"][0].data
+    np.testing.assert_allclose(into_x, expected, rtol=1e-5)
+
+
 def test_backward_takes_the_gradients_of_outputs_or_of_the_start_layers_tops(net_of) -> None:
     net = net_of("force_backward: true " + INPUT + fc("a", "x") + fc("b", "a"), caffe.TEST)
     net.forward()
