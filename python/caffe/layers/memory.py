@@ -70,7 +70,7 @@ class MemoryData(Layer):
 
     Shapes:
         top[0]: [batch_size, channels, height, width].
-        top[1]: [batch_size], labels.
+        top[1]: labels, [batch_size], from the first pass on [batch_size, 1, 1, 1].
     """
 
     bottoms = (0, 0)
@@ -138,4 +138,5 @@ class MemoryData(Layer):
         start, count = self._position, self.shape[0]
         self._position = (start + count) % len(self._arrays[0])
         # a copy: the blob adopts what it is given, and the arrays stay the caller's
-        return [torch.tensor(array[start : start + count], device=self.device) for array in self._arrays]
+        data, labels = (torch.tensor(array[start : start + count], device=self.device) for array in self._arrays)
+        return [data, labels.view(-1, 1, 1, 1)]

@@ -33,9 +33,10 @@ def test_round_and_round(tmp_path: Path) -> None:
     for start in (0, 2, 4, 0):
         out = net.forward()
         assert np.array_equal(out["x"], data[start : start + 2])
-        assert out["y"].tolist() == [start, start + 1]
+        assert out["y"].shape == (2, 1, 1, 1)  # as in Caffe, from the first pass on
+        assert out["y"].ravel().tolist() == [start, start + 1]
     net.set_input_arrays(data[4:], labels[4:].reshape(2, 1, 1, 1))
-    assert net.forward()["y"].tolist() == [4, 5]
+    assert net.forward()["y"].ravel().tolist() == [4, 5]
 
 
 def test_arrays_are_live_and_stay_the_callers(tmp_path: Path) -> None:
@@ -46,7 +47,7 @@ def test_arrays_are_live_and_stay_the_callers(tmp_path: Path) -> None:
     labels[1] = 9
     out = net.forward()
     assert np.all(out["x"][0] == 7)
-    assert out["y"].tolist() == [0, 9]
+    assert out["y"].ravel().tolist() == [0, 9]
     net.blobs["x"].data[...] = 0
     assert np.all(data[0] == 7)
 
