@@ -89,6 +89,8 @@ class Memory:
             if not tensor.is_contiguous() or tensor.dtype != torch.float32:
                 tensor, self._room = tensor.float().contiguous(), None
                 self._tensor = tensor
+            elif self._room is None and tensor.untyped_storage().nbytes() != tensor.nbytes:
+                tensor = self._tensor = tensor.clone()  # a part of another blob's memory, which is not to be written to
             self._host = tensor.numpy(force=True)
         return self._host
 
@@ -283,6 +285,10 @@ class Blob:
     def clear_diff(self) -> None:
         """Make the gradients zero."""
         self._diff.clear()
+
+    def let_go_diff(self) -> None:
+        """Free the gradients, which are about to be set anew, unless somebody looks at them."""
+        self._diff.let_go()
 
     def share_data(self, other: Blob) -> None:
         """Take the values of a blob of the same shape for its own, now and from here on; gradients stay apart."""

@@ -15,11 +15,13 @@ from typing import Any
 import torch
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from caffe import debug
+from caffe import debug, rng
 from caffe import device as devices
 from caffe.chains import Inner, ends_in_relu, find_chains, run_chain
 from caffe.errors import NetError
 from caffe.layers.base import BlobLayer
+from caffe.layers.normalization import BatchNorm
+from caffe.layers.python import Python
 from caffe.wiring import Wiring
 
 Callback = Callable[[int], None]
@@ -77,7 +79,7 @@ class Passes:
         self._passes = 0
         self._chains = find_chains(wiring)
         self._fused = False  # whether the last forward pass ran recorded chains as one
-        self._tape: dict[int, Tape] = {}  # by a chain's last layer, until it is used up
+        self._tape: dict[range, Tape] = {}  # by a chain's layers, until it is used up
         self._values_went = False  # the last backward pass has let go of the blobs' values
         self._shapes = [[wiring.blobs[b].shape for b in row] for row in wiring.bottom_ids]
         self._callbacks: dict[str, list[Callback]] = {
@@ -166,14 +168,14 @@ class Passes:
             edges = [get_gradient_edge(o) if o.requires_grad else None for o in outputs] or [None] * len(tops)
             top = outputs[0].detach().relu_() if relu else None
             weights = [(leaf, leaf._version) for layer in layers for leaf in layer.leaves.values()]
-            self._tape[part[-1]] = Tape(inputs, edges, top, inner if len(layers) > 1 else None, weights)
+            self._tape[part] = Tape(inputs, edges, top, inner if len(layers) > 1 else None, weights)
         return outputs
 
     def _reshape_layer(self, i: int) -> None:
         """Give the tops of layer i their shapes if its bottoms have changed theirs; a user's layer may like others."""
         w = self._wiring
         shapes = [w.blobs[b].shape for b in w.bottom_ids[i]]
-        if self._shapes[i] == shapes and not isinstance(self.wired[i], BlobLayer):
+        if self._shapes[i] == shapes and not isinstance(self.wired[i], Python):
             return
         self._shapes[i] = shapes
         tops = self.wired[i].reshape(shapes)
@@ -221,11 +223,11 @@ class Passes:
         for layer in layers:
             sources += [(x, layer.blobs[k].add_diff) for k, x in layer.leaves.items() if x.requires_grad]
         if used_up:
-            del self._tape[part[-1]]
+            del self._tape[part]
         if not keep_diffs:
             for t, blob in zip(top_ids, tops, strict=True):
                 if not w.loss_weights[t]:
-                    blob.clear_diff()
+                    blob.let_go_diff()
         if tape.relu is not None:
             flows = [(edge, torch.ops.aten.threshold_backward(flow, tape.relu, 0)) for edge, flow in flows]
         if not sources:
@@ -246,12 +248,26 @@ class Passes:
 
     def _taped(self, part: range) -> Tape:
         """What the forward pass kept for the backward pass of a chain, or would have kept."""
-        if part[-1] not in self._tape or self._tape[part[-1]].stale:
+        if part not in self._tape or self._tape[part].stale:
             if self._values_went:
                 name = self.wired[part[-1]].name
                 raise NetError(f"Layer '{name}': backward has let go of what forward kept; run forward first")
-            self._compute(part, recording=True)  # as Caffe does, go by what the blobs hold
-        return self._tape[part[-1]]
+            self._compute_again(part)
+        return self._tape[part]
+
+    def _compute_again(self, part: range) -> None:
+        """Make anew what the forward pass would have kept, from what the blobs hold, as Caffe's backward goes by them.
+
+        What a pass changes for the next one stays as it is.
+        """
+        layers = [self.wired[i] for i in part]
+        carried = [values for layer in layers for values in layer.memory]
+        carried += [blob.data_tensor() for layer in layers if isinstance(layer, BatchNorm) for blob in layer.blobs]
+        before, chance = [values.clone() for values in carried], rng.state()
+        self._compute(part, recording=True)
+        rng.restore(chance)
+        for values, old in zip(carried, before, strict=True):
+            values.copy_(old)
 
     def reshape(self) -> None:
         """Carry a changed input shape through all layers."""

@@ -186,6 +186,58 @@ def test_a_view_of_what_is_written_over(tmp_path: Path, kind: str) -> None:
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
+def test_gradients_stay_after_a_step(tmp_path: Path) -> None:
+    solver, by_hand = (solver_of(tmp_path, CHAINS["residual"]) for _ in range(2))
+    solver.step(1)
+    by_hand.net.forward()
+    by_hand.net.backward()
+    for name, blob in by_hand.net.blobs.items():
+        if name != "data":
+            assert blob.diff.any()
+            np.testing.assert_allclose(solver.net.blobs[name].diff, blob.diff, rtol=1e-4, atol=1e-4)
+
+
+def test_ranges_that_cut_a_chain_after_a_step(tmp_path: Path) -> None:
+    solver = solver_of(tmp_path, CHAINS["vgg"], rate=0)
+    solver.step(1)
+    expected = gradients(solver.net)
+    solver.net.forward(start="relu")
+    for ours, theirs in zip(gradients(solver.net), expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+    solver.net.backward(end="relu")
+    assert solver.net.blobs["x"].diff.shape == solver.net.blobs["x"].shape
+
+
+def test_backward_again_changes_nothing_that_the_next_pass_reads(tmp_path: Path) -> None:
+    solver = solver_of(tmp_path, CHAINS["residual"])
+    solver.step(1)
+    before = [blob.data.copy() for blob in solver.net.params["bn"]]
+    solver.net.backward()
+    for blob, values in zip(solver.net.params["bn"], before, strict=True):
+        np.testing.assert_array_equal(blob.data, values)
+
+
+def test_parts_of_a_blob_that_were_looked_at_do_not_write_to_it(tmp_path: Path) -> None:
+    path = tmp_path / "net.prototxt"
+    path.write_text("""
+        layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 1 dim: 2 dim: 5 dim: 5 } } }
+        layer { name: "cut" type: "Slice" bottom: "x" top: "a" top: "b" }
+        layer { name: "p" type: "Power" bottom: "a" top: "p" } layer { name: "q" type: "Power" bottom: "b" top: "q" }
+    """)
+    net = caffe.Net(str(path), caffe.TEST)
+    for side in (5, 4):
+        net.blobs["x"].reshape(1, 2, side, side)
+        given = np.random.default_rng(side).normal(size=(1, 2, side, side)).astype(np.float32)
+        for _ in range(2):
+            net.blobs["x"].data[...] = given
+            net.forward()
+            assert [blob.data.shape[0] for blob in net.blobs.values()] == [1] * 5
+            np.testing.assert_array_equal(net.blobs["x"].data, given)
+            np.testing.assert_array_equal(net.blobs["q"].data, given[:, 1:])
+    net.blobs["b"].data[...] = 0
+    np.testing.assert_array_equal(net.blobs["x"].data, given)
+
+
 def test_gradients_that_are_alike_are_apart(tmp_path: Path) -> None:
     net = solver_of(tmp_path, SUM).net
     net.forward()

@@ -79,6 +79,7 @@ class Python(BlobLayer):
             self.user: Layer = cls.__new__(cls, param)  # type: ignore[call-arg]
             vars(self.user).update(given)  # for __init__ to see
             self.user.__init__(param)  # type: ignore[misc]
+            given.pop("name", None)  # it may have one of its own by now
             vars(self.user).update(given)
 
     def _find_class(self) -> type[Layer]:

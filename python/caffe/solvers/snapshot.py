@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def check_names(param: SolverParameter, net: Net) -> None:
     """Raise WeightsError where the net's snapshots could not be written in the format that is asked for."""
-    if param.snapshot and param.snapshot_format == SolverParameter.HDF5:
+    if param.snapshot_format == SolverParameter.HDF5:
         weights.check_names(net)
 
 

@@ -77,7 +77,8 @@ class Solver:
         if param.random_seed >= 0:
             rng.set_random_seed(param.random_seed)
         self.net = Net.from_param(nets.train_net(param))
-        snapshot.check_names(param, self.net)
+        if param.snapshot:
+            snapshot.check_names(param, self.net)
         self._load(self.net)
         self.test_nets = [self._test_net(message) for message in nets.test_nets(param)]
         self._losses: deque[torch.Tensor] = deque(maxlen=param.average_loss)
@@ -135,6 +136,7 @@ class Solver:
             self.restore(resume_file)
         if p.snapshot_after_train:
             snapshot.check_prefix(p)
+            snapshot.check_names(p, self.net)
         for extension in self.extensions:
             extension.started(self)
         self.step(p.max_iter - self.iter)

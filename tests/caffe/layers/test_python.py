@@ -243,6 +243,19 @@ def test_between_layers_of_the_runtime(net_of: Callable[..., caffe.Net]) -> None
     assert np.any(gradients[0])
 
 
+@pytest.mark.parametrize("keeps", [True, False])
+def test_a_net_learns_from_it(net_of: Callable[..., caffe.Net], tmp_path: Path, keeps: bool) -> None:
+    """Whether the solver keeps what blobs hold or not: a user's layer looks at the gradients that it sets."""
+    fc = 'layer { name: "f" type: "InnerProduct" bottom: "x" top: "f" inner_product_param { num_output: 3 } }\n'
+    net_of(INPUTS + fc + layer("loss", "Euclid", "f y", "loss", more="loss_weight: 1"))
+    (tmp_path / "solver.prototxt").write_text(f'net: "{tmp_path}/net.prototxt" base_lr: 0.1 lr_policy: "fixed"')
+    solver = caffe.SGDSolver(str(tmp_path / "solver.prototxt"))
+    solver.keeps_blobs = keeps
+    solver.net.blobs["y"].data[...] = target = np.arange(6).reshape(2, 3)
+    solver.step(1)
+    np.testing.assert_allclose(solver.net.params["f"][1].data, 0.1 * target.sum(0) / 2, rtol=1e-6)
+
+
 @pytest.mark.parametrize("weight", [1, 0.5])
 def test_as_a_loss(net_of: Callable[..., caffe.Net], weight: float) -> None:
     fc = 'layer { name: "f" type: "InnerProduct" bottom: "x" top: "f" inner_product_param { num_output: 3 } }\n'
