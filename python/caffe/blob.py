@@ -107,6 +107,11 @@ class Memory:
         """Take a new moment: values are written, but not by torch, or somebody gets a view to write to."""
         self._touched = next(_moments)
 
+    @property
+    def moment(self) -> int:
+        """When it last changed hands."""
+        return self._touched
+
     def stamp(self) -> tuple[int, int] | None:
         """Give what no memory's values ever had before they were these; None where they may change unnoticed.
 
@@ -163,6 +168,10 @@ class _Reshaped(Memory):
 
     def clear(self) -> None:
         self.owner.clear()
+
+    @property
+    def moment(self) -> int:
+        return self.owner.moment
 
     def stamp(self) -> tuple[int, int] | None:
         return self.owner.stamp()
@@ -249,6 +258,10 @@ class Blob:
     def has_diff(self) -> bool:
         """Whether a gradient was ever set or asked for; without one it is all zeros."""
         return not self._diff.empty
+
+    def newer_than(self, other: Blob) -> bool:
+        """Whether its values were set, or given to somebody who may write to them, after those of the other."""
+        return self._data.moment > other._data.moment
 
     def stamp(self) -> tuple[int, int] | None:
         """`Memory.stamp` of the values."""

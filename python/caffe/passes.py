@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -78,6 +79,7 @@ class Passes:
         self._half = devices.half()
         self._passes = 0
         self._chains = find_chains(wiring)
+        self._sharing = [i for i, layer in enumerate(self.wired) if layer.type in ("Split", "Flatten", "Reshape")]
         self._fused = False  # whether the last forward pass ran recorded chains as one
         self._tape: dict[range, Tape] = {}  # by a chain's layers, until it is used up
         self._values_went = False  # the last backward pass has let go of the blobs' values
@@ -97,6 +99,7 @@ class Passes:
             self._fused, self._values_went = fused, False
             if end is None:
                 self._let_go(range(len(self.wired)))
+        self._carry_on(start)
         loss = torch.zeros((), device=self.device)
         for part in self._parts(start, len(self.wired) if end is None else end + 1):
             self._announce("before_forward", part.start)
@@ -106,6 +109,14 @@ class Passes:
                 debug.forward(self._wiring, part.start)
             self._announce("after_forward", part.start)
         return loss
+
+    def _carry_on(self, start: int) -> None:
+        """Give tops before ``start`` the values of bottoms that changed since, where they share memory in Caffe."""
+        w = self._wiring
+        for i in takewhile(lambda i: i < start, self._sharing):
+            bottom = w.blobs[w.bottom_ids[i][0]]
+            if any(bottom.newer_than(w.blobs[top]) for top in w.top_ids[i]):
+                self._run_ahead(range(i, i + 1))
 
     def _count_pass(self) -> None:
         if self._passes == self.first_passes and self.device.type == "cpu":

@@ -105,6 +105,20 @@ def test_a_shared_parameter_whose_owner_has_a_namesake(net_of) -> None:
     assert [p.lr_mult for p in net.learnable] == [1, 2]
 
 
+def test_what_is_written_before_a_split_is_read_behind_it(net_of) -> None:
+    """Also where a partial pass begins behind the Split or Flatten that shares its bottom's memory in Caffe."""
+    flat = 'layer { name: "flat" type: "Flatten" bottom: "a" top: "flat" }'
+    net = net_of(INPUT + fc("a", "x") + flat + fc("b", "flat") + fc("c", "a"), caffe.TEST)
+    net.blobs["x"].data[...] = np.random.default_rng(0).normal(size=(2, 3))
+    assert all(blob.data.shape for blob in net.blobs.values())  # everybody keeps a place of its own
+    net.forward()
+    net.blobs["a"].data[...] = 2
+    out = net.forward(start="b")
+    for name in "bc":
+        weight, bias = (blob.data for blob in net.params[name])
+        np.testing.assert_allclose(out[name], 2 * weight.sum(1) + bias + np.zeros((2, 1)), rtol=1e-5)
+
+
 def test_backward_goes_by_weights_that_changed_since(net_of, tmp_path: Path) -> None:
     """Updated by a solver, or loaded."""
     net, other = (net_of("force_backward: true " + INPUT + fc("a", "x") + fc("b", "a"), caffe.TEST) for _ in range(2))
