@@ -32,11 +32,11 @@ def check_prefix(param: SolverParameter) -> None:
     Raises:
         SolverError: the folder cannot be made or written to.
     """
-    folder, name = Path(param.snapshot_prefix).parent, Path(param.snapshot_prefix).name
+    folder = Path(param.snapshot_prefix).parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(param.snapshot_prefix)
-        probe = folder / f".{name}.{os.getpid()}.probe"
+        probe = folder / f".{Path(param.snapshot_prefix).name}.{os.getpid()}.probe"
         probe.touch()
         probe.unlink()
     except OSError as problem:

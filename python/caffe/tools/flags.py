@@ -51,7 +51,7 @@ GLOG_FLAGS = (
     Flag("log_prefix", bool, True, "Begin each log line with severity, time, thread and place."),
     Flag("v", int, 0, "Accepted for its name's sake: Caffe has no finer lines."),
     *(Flag(name, str, "", "Accepted for its name's sake.") for name in ("vmodule", "max_log_size", "logbufsecs")),
-    *(Flag(name, bool, False, "Accepted for its name's sake.") for name in ("colorlogtostderr",)),
+    Flag("colorlogtostderr", bool, False, "Accepted for its name's sake."),
 )
 """glog's flags; each sets the environment variable that `caffe.glog` reads, ``GLOG_`` and its name."""
 
