@@ -36,10 +36,24 @@ class Alike:
     histories: list[list[torch.Tensor]]
 
     def pieces(self) -> Iterator[Alike]:
-        """The same, up to `PIECE` numbers at a time."""
+        """The same, up to `PIECE` numbers at a time: parts of large parameters, several small ones together."""
+        rows, room = list[tuple[torch.Tensor, ...]](), PIECE
         for arrays in zip(self.data, self.diffs, *self.histories, strict=True):
-            for data, diffs, *histories in zip(*(array.view(-1).split(PIECE) for array in arrays), strict=True):
-                yield Alike(self.rate, self.decay, [data], [diffs], [[history] for history in histories])
+            size = arrays[0].numel()
+            if size > room and rows:
+                yield self._of(rows)
+                rows, room = [], PIECE
+            if size > PIECE:
+                yield from (self._of([part]) for part in zip(*(a.view(-1).split(PIECE) for a in arrays), strict=True))
+            else:
+                rows.append(arrays)
+                room -= size
+        if rows:
+            yield self._of(rows)
+
+    def _of(self, rows: list[tuple[torch.Tensor, ...]]) -> Alike:
+        data, diffs, *histories = map(list, zip(*rows, strict=True))
+        return Alike(self.rate, self.decay, data, diffs, histories)
 
 
 @register("SGD")

@@ -16,6 +16,14 @@ layer { name: "fc" type: "InnerProduct" bottom: "x" top: "fc" param { lr_mult: 1
   inner_product_param { num_output: 3 weight_filler { type: "xavier" } } }
 layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc" bottom: "y" top: "loss" }
 """
+FOUR = """
+layer { name: "in" type: "Input" top: "x" top: "y" input_param { shape { dim: 6 dim: 4 } shape { dim: 6 } } }
+layer { name: "fc" type: "InnerProduct" bottom: "x" top: "fc"
+  inner_product_param { num_output: 3 weight_filler { type: "xavier" } } }
+layer { name: "fc2" type: "InnerProduct" bottom: "fc" top: "fc2"
+  inner_product_param { num_output: 3 weight_filler { type: "xavier" } } }
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc2" bottom: "y" top: "loss" }
+"""
 RATE, MOMENTUM, DELTA = 0.1, 0.9, 1e-3
 Arrays = list[np.ndarray]
 Step = Callable[[np.ndarray, float, Arrays, int], np.ndarray]
@@ -66,8 +74,8 @@ RULES: dict[str, tuple[Step, str]] = {
 }
 
 
-def solver_of(folder: Path, settings: str) -> caffe.SGDSolver:
-    (folder / "net.prototxt").write_text(NET)
+def solver_of(folder: Path, settings: str, net: str = NET) -> caffe.SGDSolver:
+    (folder / "net.prototxt").write_text(net)
     path = folder / "solver.prototxt"
     path.write_text(
         f'net: "{folder}/net.prototxt" base_lr: {RATE} lr_policy: "fixed" delta: {DELTA} random_seed: 3 '
@@ -101,6 +109,25 @@ def test_rule(name: str, regularization: str, tmp_path: Path) -> None:
             weights[i] = weights[i] - update
             np.testing.assert_allclose(blobs[i].data, weights[i], rtol=2e-4, atol=2e-6, err_msg=f"step {t}")
             np.testing.assert_allclose(blobs[i].diff, update, rtol=2e-3, atol=2e-6)
+
+
+@pytest.mark.parametrize("piece", [1, 4, 10, 16, 100])
+@pytest.mark.parametrize("name", RULES)
+def test_parameters_updated_in_parts_and_together(
+    name: str, piece: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step, settings = RULES[name]
+    monkeypatch.setattr("caffe.solvers.sgd.PIECE", piece)
+    solver = solver_of(tmp_path, f'type: "{name}" {settings} weight_decay: 0.01', FOUR)
+    blobs = [blob for layer in ("fc", "fc2") for blob in solver.net.params[layer]]
+    assert [blob.count for blob in blobs] == [12, 3, 9, 3]
+    gradients: Arrays = []
+    solver.add_callback(lambda: None, lambda: gradients.extend(b.diff.astype(np.float64) for b in blobs))
+    before = [blob.data.astype(np.float64) for blob in blobs]
+    solver.step(1)
+    for blob, w, g in zip(blobs, before, gradients, strict=True):
+        update = step(g + 0.01 * w, RATE, [np.zeros_like(w), np.zeros_like(w)], 1)
+        np.testing.assert_allclose(blob.data, w - update, rtol=2e-4, atol=2e-6)
 
 
 def test_clipping_scales_all_gradients_by_their_joint_norm(tmp_path: Path) -> None:
