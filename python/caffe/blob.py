@@ -76,10 +76,10 @@ class Memory:
         if self.device.type == "meta":  # a net of shapes alone: a layer of the user's may look, and sees zeros
             return np.zeros(self.shape, np.float32)
         tensor = self.tensor()
+        if not self.stays and self._room is None and tensor.untyped_storage().nbytes() != tensor.nbytes:
+            # a part of another blob's memory, or one number in many places: not to be written to
+            tensor = self._tensor = tensor.clone(memory_format=torch.contiguous_format)
         if self.device.type != "cpu":
-            if 0 in tensor.stride():  # a sum's gradient, say: one number in many places, which could not be written to
-                tensor, self._room = tensor.contiguous(), None
-                self._tensor = tensor
             values = tensor.detach().float().cpu().numpy()
             if self._host is None:
                 self._host = np.empty(self.shape, np.float32)
@@ -89,8 +89,6 @@ class Memory:
             if not tensor.is_contiguous() or tensor.dtype != torch.float32:
                 tensor, self._room = tensor.float().contiguous(), None
                 self._tensor = tensor
-            elif self._room is None and tensor.untyped_storage().nbytes() != tensor.nbytes:
-                tensor = self._tensor = tensor.clone()  # a part of another blob's memory, which is not to be written to
             self._host = tensor.numpy(force=True)
         return self._host
 
@@ -134,7 +132,10 @@ class Memory:
         if shape == self.shape:
             return
         self._touch()
-        flat = None if self._tensor is None else self.tensor().reshape(-1)
+        if self._tensor is not None and self._host_is_newer:
+            # to memory of its own: the tensor's may be another blob's too, which has newer values for it
+            self._tensor, self._room = torch.empty_like(self._tensor).copy_(torch.from_numpy(self._host)), None
+        flat = None if self._tensor is None else self._tensor.reshape(-1)
         room, count = flat if self._room is None else self._room, math.prod(shape)
         if flat is None or room is None or count > room.numel():
             self._tensor = self._room = self._host = None
