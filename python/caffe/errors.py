@@ -4,6 +4,7 @@
     ├── FormatError     a prototxt, caffemodel, solverstate or log that cannot be read as what it should be
     ├── NetError        layers that do not fit together: names, phases, blobs, shared parameters
     ├── LayerError      one layer: its parameters, the shapes of its bottoms, the values it met
+    │   └── OutOfMemoryError
     ├── WeightsError    weights that do not fit the net they are copied to
     ├── SolverError     a solver file that contradicts itself or the run it is asked to do
     ├── DataError       a list, a database, a picture or a mean file
@@ -23,6 +24,15 @@ class CaffeError(RuntimeError):
     """Base of all errors that the user can mend."""
 
 
+def short_of_memory(problem: BaseException) -> str:
+    """What numpy, PyTorch or OpenCV say where no memory was left; empty where the error is another one."""
+    text = " ".join(str(problem).split())
+    ours = isinstance(problem, MemoryError) or type(problem).__name__ == "OutOfMemoryError"
+    if not (ours or "you tried to allocate" in text or "Insufficient memory" in text):
+        return ""
+    return f"Out of memory: {text.rpartition('Allocator: ')[2] or 'none is left'}"
+
+
 class FormatError(CaffeError):
     """A file's content cannot be read as what it should be."""
 
@@ -37,6 +47,17 @@ class LayerError(CaffeError):
     def __init__(self, layer: str, message: str) -> None:
         super().__init__(f"Layer '{layer}': {message}")
         self.layer = layer
+
+
+class OutOfMemoryError(LayerError):
+    """There is not enough memory for what a layer is to hold; ``problem`` says how much it was."""
+
+    def __init__(self, layer: str, problem: BaseException) -> None:
+        super().__init__(
+            layer,
+            f"{short_of_memory(problem)}. Lower batch_size (in training with iter_size as many times higher, which "
+            "gives the same gradients) or the pictures' size, or compute in -precision bf16",
+        )
 
 
 class WeightsError(CaffeError):

@@ -19,7 +19,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from caffe import debug, rng
 from caffe import device as devices
 from caffe.chains import Inner, ends_in_relu, find_chains, run_chain
-from caffe.errors import NetError
+from caffe.errors import NetError, OutOfMemoryError, short_of_memory
 from caffe.layers.base import BlobLayer
 from caffe.layers.normalization import BatchNorm
 from caffe.layers.python import Python
@@ -103,12 +103,21 @@ class Passes:
         loss = torch.zeros((), device=self.device)
         for part in self._parts(start, len(self.wired) if end is None else end + 1):
             self._announce("before_forward", part.start)
-            for term in self._run_ahead(part):
+            for term in self._naming(self._run_ahead, part):
                 loss = loss + term
             if self.debug_info:
                 debug.forward(self._wiring, part.start)
             self._announce("after_forward", part.start)
         return loss
+
+    def _naming(self, run: Callable[..., Any], part: range, *rest: bool) -> Any:
+        """Run a chain; where memory ends, say in which layer."""
+        try:
+            return run(part, *rest)
+        except (RuntimeError, MemoryError) as problem:
+            if short_of_memory(problem) and not isinstance(problem, OutOfMemoryError):
+                raise OutOfMemoryError(self.wired[part.start].name, problem) from problem
+            raise
 
     def _carry_on(self, start: int) -> None:
         """Give tops before ``start`` the values of bottoms that changed since, where they share memory in Caffe."""
@@ -207,7 +216,7 @@ class Passes:
         for part in reversed(parts):
             self._announce("before_backward", part.start)
             if self._wiring.needs_backward[part[-1]]:
-                self._run_back(part, keep_diffs)
+                self._naming(self._run_back, part, keep_diffs)
                 if self.debug_info:
                     debug.backward(self._wiring, part.start)
             if not keep_data:

@@ -15,7 +15,7 @@ import torch
 from caffe import device as devices
 from caffe import glog
 from caffe.blob import Blob
-from caffe.errors import NetError
+from caffe.errors import NetError, OutOfMemoryError, short_of_memory
 from caffe.layers import registry
 from caffe.layers.base import BlobLayer, Layer, describe
 from caffe.proto.caffe_pb2 import LayerParameter, NetParameter, ParamSpec
@@ -149,7 +149,12 @@ class _Builder:
         shapes = [w.blobs[b].shape for b in bottoms]
         if isinstance(layer, BlobLayer):
             layer.bottom, layer.top = [w.blobs[b] for b in bottoms], [w.blobs[t] for t in tops]
-        layer.setup(shapes)
+        try:
+            layer.setup(shapes)
+        except (RuntimeError, MemoryError) as problem:
+            if short_of_memory(problem):
+                raise OutOfMemoryError(layer.name, problem) from problem
+            raise
         for top, shape in zip(tops, layer.reshape(shapes), strict=True):
             w.blobs[top].reshape(*shape)
         self._weigh(layer, tops)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+import resource
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -47,3 +48,11 @@ def make_pictures(tmp_path: Path) -> MakePictures:
         return listing, pictures
 
     return make
+
+
+@pytest.fixture
+def files_end_at() -> Iterator[Callable[[int], None]]:
+    """Call it with a number of bytes, and no file can be written beyond it from then on, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import h5py
@@ -199,3 +201,48 @@ def test_states_that_do_not_fit(golden: Path, tmp_path: Path) -> None:
         file.create_group("history")["0"] = np.zeros(2)
     with pytest.raises(SolverError, match=r"\(1 vs. 4\) Incorrect length of history blobs"):
         solver.restore(str(state))
+
+
+def test_a_full_disk_costs_a_snapshot_not_the_run(
+    tmp_path: Path, files_end_at: Callable[[int], None], capfd: pytest.CaptureFixture[str]
+) -> None:
+    solver = solver_of(tmp_path, "snapshot: 1 snapshot_after_train: false")
+    solver.step(1)
+    first = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    files_end_at(4096)
+    solver.step(1)
+    assert solver.iter == 2
+    assert "No snapshot of iteration 2, training goes on: Cannot write" in capfd.readouterr().err
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == first
+
+
+def test_damage_is_told_wherever_it_is(tmp_path: Path) -> None:
+    """Bytes are made others all over a state and its weights: what is read is a number, or a clear error is raised."""
+    solver = solver_of(tmp_path)
+    solver.step(1)
+    solver.snapshot()
+    rng, told = np.random.default_rng(0), 0
+    for name in ("s_iter_1.solverstate.h5", "s_iter_1.caffemodel.h5"):
+        path = tmp_path / name
+        whole = path.read_bytes()
+        for _ in range(100):
+            damaged = np.frombuffer(whole, np.uint8).copy()
+            damaged[rng.integers(min(len(whole), 6000), size=8)] = rng.integers(256, size=8)
+            path.write_bytes(damaged.tobytes())
+            with suppress(caffe.CaffeError):
+                solver.restore(str(tmp_path / "s_iter_1.solverstate.h5"))
+                told -= 1
+            told += 1
+        path.write_bytes(whole)
+    assert told > 20
+
+
+def test_the_weights_name_ends_as_in_bvlc_s_files(golden: Path, tmp_path: Path) -> None:
+    """BVLC reads as many bytes as the file says, and takes them for a string that ends."""
+    solver = solver_of(tmp_path)
+    solver.snapshot()
+    for path in (tmp_path / "s_iter_0.solverstate.h5", golden / "files" / "tinyh5_iter_10.solverstate.h5"):
+        with h5py.File(path) as file:
+            kind = file["learned_net"].id.get_type()
+            assert kind.get_strpad() == h5py.h5t.STR_NULLTERM
+            assert kind.get_size() == len(file["learned_net"][()]) + 1

@@ -300,6 +300,14 @@ OTHERS: dict[str, tuple[Mistake, tuple[str, ...]]] = {
         snapshot_of("", 'type: "Adam"'),
         ("Incorrect length of history blobs", "run_iter_2.solverstate"),
     ),
+    "memory-of-weights": (
+        net(blob("wide", 1, 200_000), fc("fc", "wide", 2**31 - 1)),
+        ("'fc'", "Out of memory", "batch_size"),
+    ),
+    "memory-of-values": (
+        forward(blob("wide", 1, 200_000), layer("t", "Tile", "wide", f"tile_param {{ axis: 0 tiles: {2**31 - 1} }}")),
+        ("'t'", "Out of memory", "1717986917600000 bytes", "iter_size"),
+    ),
     "label-too-large": (labelled(7), ("'loss'", "label 7 is outside 0 to 2")),
     "label-negative": (labelled(-1), ("'loss'", "label -1 is outside 0 to 2")),
     "lmdb-record": (database(b"\xff\xff no datum"), ("db, record 0", "is no Datum")),

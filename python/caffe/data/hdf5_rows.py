@@ -9,7 +9,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from caffe.errors import DataError
+from caffe.errors import CaffeError, DataError
+from caffe.proto.hdf5 import DAMAGED
 
 
 @dataclass(frozen=True)
@@ -116,8 +117,10 @@ def read_rows(path: str, names: Sequence[str]) -> list[np.ndarray]:
     try:
         with h5py.File(path, "r") as file:
             arrays = [_dataset(file, path, name) for name in names]
-    except OSError as problem:
-        raise DataError(f"Failed opening HDF5 file: {path}: {problem}") from problem
+    except CaffeError:
+        raise
+    except DAMAGED as problem:
+        raise DataError(f"Failed opening HDF5 file: {path}: {problem}; is it cut, or another file?") from problem
     lengths = [len(array) for array in arrays]
     if len(set(lengths)) > 1 or not lengths[0]:
         raise DataError(

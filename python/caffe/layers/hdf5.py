@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import weakref
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
-import h5py
 import numpy as np
 import torch
 
 from caffe import glog, rng
 from caffe.data.hdf5_rows import HDF5Rows, RowBatch
 from caffe.data.prefetch import Prefetcher
+from caffe.errors import WriteError
 from caffe.layers.base import Layer, ReadingLayer, Shape
 from caffe.layers.registry import register
+from caffe.proto.hdf5 import writing
 
 
 @register("HDF5Data")
@@ -83,17 +84,15 @@ class HDF5Output(Layer):
     waits = True
 
     def setup(self, bottoms: Sequence[Shape]) -> None:
-        name = self.param.hdf5_output_param.file_name
-        if not name:
+        self._target = self.param.hdf5_output_param.file_name
+        if not self._target:
             raise self.error("hdf5_output_param.file_name must be given")
-        self._target = Path(name)
-        temporary = self._target.with_name(f".{self._target.name}.{os.getpid()}.tmp")
+        opened = ExitStack()
         try:
-            self._file = h5py.File(temporary, "w")
-        except OSError as problem:
-            raise self.error(f"Check failed: file_id_ >= 0 Failed to open HDF5 file{name}: {problem}") from problem
-        # also where nobody closes the net
-        self._finish = weakref.finalize(self, _finish, self._file, temporary, self._target)
+            self._file = opened.enter_context(writing(self._target))
+        except WriteError as problem:
+            raise self.error(f"Check failed: file_id_ >= 0 Failed to open HDF5 file: {problem}") from problem
+        self._finish = weakref.finalize(self, opened.close)  # also where nobody closes the net
 
     def reshape(self, bottoms: Sequence[Shape]) -> list[Shape]:
         data, label = bottoms
@@ -128,8 +127,3 @@ class HDF5Output(Layer):
 
     def close(self) -> None:
         self._finish()
-
-
-def _finish(file: h5py.File, temporary: Path, target: Path) -> None:
-    file.close()
-    temporary.replace(target)

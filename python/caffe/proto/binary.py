@@ -137,6 +137,8 @@ def read_state(path: str) -> tuple[int, str, int, list[BlobData]]:
             f"Failed to parse SolverState file: {path} holds no iteration; is it a .solverstate? "
             "Weights (.caffemodel) are given with -weights, not -snapshot"
         )
+    if isinstance(state.learned_net, bytes):  # what protobuf gives where it is no text
+        raise FormatError(f"Failed to parse SolverState file: {path}: the weights' name is no text; it is damaged")
     return state.iter, state.learned_net, state.current_step, [blobs[place.num] for place in state.history]
 
 
@@ -160,7 +162,7 @@ def whole_file(path: str) -> Iterator[BinaryIO]:
             with target.open("wb") as file:
                 yield file
             return
-        with temporary.open("wb") as file:
+        with temporary.open("w+b") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

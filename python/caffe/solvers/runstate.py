@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from caffe import glog, rng
-from caffe.errors import FormatError
+from caffe.errors import CaffeError, FormatError
 from caffe.proto.binary import whole_file
 
 if TYPE_CHECKING:
@@ -55,19 +55,20 @@ def restore(solver: Solver, state_file: str) -> None:
         return
     try:
         state = json.loads(path.read_bytes())
-        random, readers, memory = _decode(state["random"]), state["readers"], state.get("memory", [])
-    except (ValueError, KeyError, TypeError) as problem:
+        rng.restore(_decode(state["random"]))
+        for net, positions in zip((solver.net, *solver.test_nets), state["readers"], strict=False):
+            for layer in net.wired:
+                if layer.is_data and layer.name in positions:
+                    layer.restore(positions[layer.name])
+        for net, carried in zip((solver.net, *solver.test_nets), state.get("memory", []), strict=False):
+            for layer in net.wired:
+                layer.memory = [torch.tensor(values, device=net.device) for values in carried.get(layer.name, ())]
+    except CaffeError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as problem:
         raise FormatError(
             f"{path}: not a run state that this version wrote ({problem}); remove the file to resume without it"
         ) from problem
-    rng.restore(random)
-    for net, positions in zip((solver.net, *solver.test_nets), readers, strict=False):
-        for layer in net.wired:
-            if layer.is_data and layer.name in positions:
-                layer.restore(positions[layer.name])
-    for net, carried in zip((solver.net, *solver.test_nets), memory, strict=False):
-        for layer in net.wired:
-            layer.memory = [torch.tensor(values, device=net.device) for values in carried.get(layer.name, ())]
 
 
 def _readers(net: Net) -> dict[str, Any]:

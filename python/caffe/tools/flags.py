@@ -19,7 +19,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from caffe import glog
-from caffe.errors import CaffeError
+from caffe.errors import CaffeError, short_of_memory
 
 Value = bool | int | float | str
 
@@ -248,6 +248,11 @@ def _run(main: Callable[[], int]) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+    except Exception as problem:
+        if not short_of_memory(problem):
+            raise
+        glog.fatal(_place(problem), short_of_memory(problem))
+        return 1
 
 
 CURES = {

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import os
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from itertools import chain
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import pytest
 
 import caffe
 from caffe import parallel
-from caffe.errors import DataError, LayerError
+from caffe.errors import DataError, LayerError, WriteError
 
 MakeNet = Callable[..., caffe.Net]
 
@@ -209,6 +211,31 @@ def test_a_net_that_nobody_closes(tmp_path: Path) -> None:
     net.forward()
     del net
     gc.collect()
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert len(file["data"]) == 2
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["net.prototxt", "out.h5"]
+
+
+def test_a_link_to_write_through_and_a_device(tmp_path: Path) -> None:
+    (tmp_path / "link.h5").symlink_to("target.h5")
+    for name, written in (("link.h5", "target.h5"), (os.devnull, "target.h5")):
+        with closing(writer(tmp_path, name=name)) as net:
+            net.forward()
+        with h5py.File(tmp_path / written) as file:
+            assert len(file["data"]) == 2
+    assert (tmp_path / "link.h5").is_symlink()
+    assert Path(os.devnull).is_char_device()
+
+
+def test_a_full_disk_leaves_what_was_there(tmp_path: Path, files_end_at: Callable[[int], None]) -> None:
+    with closing(writer(tmp_path)) as net:
+        net.forward()
+    net = writer(tmp_path)
+    files_end_at(4096)
+    for _ in range(300):
+        net.forward()
+    with pytest.raises(WriteError, match="out.h5"):
+        net.close()
     with h5py.File(tmp_path / "out.h5") as file:
         assert len(file["data"]) == 2
     assert sorted(p.name for p in tmp_path.iterdir()) == ["net.prototxt", "out.h5"]
