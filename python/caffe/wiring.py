@@ -195,7 +195,7 @@ class _Builder:
         layer.wanted = [spec.lr_mult != 0 for spec in specs]
         for i, spec in enumerate(specs):
             self._enter(layer, i, spec)
-        need = any(bottom_needs) or any(layer.wanted)
+        need = any(self.blob_needs[b] for b in bottoms) or any(layer.wanted)  # whatever propagate_down says
         self.wiring.bottom_needs.append(bottom_needs)
         self.wiring.needs_backward.append(need)
         for top in tops:

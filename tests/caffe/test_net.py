@@ -265,6 +265,28 @@ def test_propagate_down_false_stops_the_gradient(net_of) -> None:
     assert not net.params["a"][0].has_diff
 
 
+def test_above_a_layer_with_propagate_down_false_gradients_flow(net_of) -> None:
+    relu = RELU.replace("top", "propagate_down: false top")
+    net = net_of(INPUT + LABEL + fc("a", "x") + relu + fc("b", "a") + LOSS)
+    fill(net)
+    net.forward()
+    net.backward()
+    scores = np.exp(net.blobs["b"].data.astype(float))
+    flow = (scores / scores.sum(1, keepdims=True) - np.eye(4)[[1, 3]]) / 2  # of the loss to its scores
+    np.testing.assert_allclose(net.blobs["a"].diff, flow @ net.params["b"][0].data, rtol=1e-5, atol=1e-6)
+    assert not net.params["a"][0].diff.any()
+
+
+def test_propagate_down_true_gives_no_gradient_where_nothing_below_learns(net_of) -> None:
+    frozen = "propagate_down: true param { lr_mult: 0 } param { lr_mult: 0 }"
+    net = net_of(INPUT + LABEL + fc("a", "x", more=frozen) + RELU + fc("b", "a") + LOSS)
+    fill(net)
+    net.forward()
+    net.backward()
+    assert net.params["b"][0].diff.any()
+    assert not net.blobs["x"].diff.any()
+
+
 def test_shared_parameters_are_one_blob_and_gather_both_gradients(net_of) -> None:
     shared = 'param { name: "w" } param { name: "v" }'
     text = INPUT.replace("dim: 3", "dim: 4") + LABEL + fc("a", "x", more=shared) + fc("b", "a", more=shared) + LOSS
