@@ -25,7 +25,7 @@ from caffe.wiring import Wiring
 
 @dataclass
 class Inner:
-    """How to get the gradient of what the first layer of a chain gave: what its blob's diff is left with.
+    """How to get the gradient of what the first layer of a chain that needs one gave: its blob's diff is left with it.
 
     Attributes:
         edge: where it comes by,
@@ -85,14 +85,11 @@ def run_chain(
 ) -> tuple[list[torch.Tensor], Inner | None]:
     """Give the tops of the last layer from the bottoms of the first; ``half`` is a type below float32, if any.
 
-    With them comes, where a gradient is recorded, how to get that of what the first layer gives.
+    With them comes, where a gradient is recorded, how to get that of what the first layer that needs one gives.
     """
     tops, done = list(bottoms), 0
-    factor: torch.Tensor | None = None
     inner: Inner | None = None
     while done < len(layers):
-        if done and inner is None and tops[0].requires_grad:
-            inner = Inner(get_gradient_edge(tops[0]), factor)  # the edge: the values may be written over
         layer, after = layers[done], layers[done + 1 : done + 2]
         if half and layer.half is None:
             tops = [x.float() if x.dtype == half else x for x in tops]
@@ -102,13 +99,15 @@ def run_chain(
             if top is not None:
                 tops, done = [top], done + 1 + len(affine)
                 continue
+        factor = None
         if isinstance(layer, BatchNorm) and after and isinstance(after[0], Scale) and after[0].per_channel:
-            factors = after[0].factors()
-            tops, done, factor = [layer.scaled(tops[0], *factors)], done + 2, factors[0].detach()
-            continue
-        with torch.autocast(layer.device.type, half) if half and layer.half else nullcontext():
+            scale, bias = after[0].factors()
+            factor = scale.detach() if tops[0].requires_grad else None
+            tops, done = [layer.scaled(tops[0], scale, bias)], done + 2
+        else:
             free = done and layers[done - 1].gives_away_top
-            tops, done = [layer.overwrite(tops[0])] if free else layer.forward(*tops), done + 1
-    if inner is None and tops and tops[0].requires_grad:
-        inner = Inner(get_gradient_edge(tops[0]), factor)
+            with torch.autocast(layer.device.type, half) if half and layer.half else nullcontext():
+                tops, done = [layer.overwrite(tops[0])] if free else layer.forward(*tops), done + 1
+        if inner is None and tops and tops[0].requires_grad:
+            inner = Inner(get_gradient_edge(tops[0]), factor)  # the edge: the values may be written over
     return tops, inner

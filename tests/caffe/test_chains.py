@@ -12,7 +12,7 @@ from caffe.errors import NetError
 
 BATCH_NORM = """
 layer { name: "bn" type: "BatchNorm" bottom: "x" top: "x" }
-layer { name: "scale" type: "Scale" bottom: "x" top: "x" scale_param { bias_term: true } }
+layer { name: "scale" type: "Scale" bottom: "x" top: "x" scale_param { bias_term: true filler { value: 3 } } }
 """
 CONVOLUTION = """
 layer { name: "conv" type: "Convolution" bottom: "data" top: "x"
@@ -47,7 +47,9 @@ CHAINS = {
     "sum": SUM + RELU,
     "reads its top again": CONVOLUTION + SIGMOID + RELU,
     "in the middle": CONVOLUTION + RELU + SIGMOID,
-    "frozen below": CONVOLUTION.replace('top: "x"', 'top: "x" param { lr_mult: 0 }') + BATCH_NORM + RELU,
+    "normalized data": BATCH_NORM.replace('bottom: "x"', 'bottom: "data"', 1) + RELU,
+    "frozen weights": CONVOLUTION.replace('top: "x"', 'top: "x" param { lr_mult: 0 }') + BATCH_NORM + RELU,
+    "frozen below": CONVOLUTION.replace('top: "x"', 'top: "x"' + 2 * " param { lr_mult: 0 }") + BATCH_NORM + RELU,
 }
 
 
