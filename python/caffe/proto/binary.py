@@ -129,8 +129,8 @@ def _check_layers(net: NetParameter, path: str) -> None:
         raise FormatError(f"Failed to parse NetParameter file: {path} holds no layers; is it a .caffemodel?")
 
 
-def read_state(path: str) -> tuple[int, str, int, list[BlobData]]:
-    """Read a `.solverstate`: iteration, path of its weights, current step, history blobs."""
+def read_state(path: str) -> tuple[int, str, int, list[np.ndarray]]:
+    """Read a `.solverstate`: iteration, path of its weights, current step, history arrays."""
     state, blobs = _read_skeleton(path, SolverState(), take_blobs)
     if not state.HasField("iter"):
         raise FormatError(
@@ -139,7 +139,7 @@ def read_state(path: str) -> tuple[int, str, int, list[BlobData]]:
         )
     if isinstance(state.learned_net, bytes):  # what protobuf gives where it is no text
         raise FormatError(f"Failed to parse SolverState file: {path}: the weights' name is no text; it is damaged")
-    return state.iter, state.learned_net, state.current_step, [blobs[place.num] for place in state.history]
+    return state.iter, state.learned_net, state.current_step, [blobs[place.num].data for place in state.history]
 
 
 def write_state(path: str, iteration: int, learned_net: str, current_step: int, history: Sequence[np.ndarray]) -> None:

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from caffe import glog, weights
@@ -65,13 +66,10 @@ def _is_alive(process: int) -> bool:
     return True
 
 
-def write(solver: SGDSolver) -> str:
+def write(solver: SGDSolver) -> None:
     """Write the weights, what an exact resumption needs, and the state, each file whole or not at all.
 
     The state comes last: where it is, all is.
-
-    Returns:
-        Name of the ``.solverstate``.
 
     Raises:
         WriteError: the disk is full, or the folder gone.
@@ -84,7 +82,7 @@ def write(solver: SGDSolver) -> str:
     if solver.param.snapshot_format == SolverParameter.HDF5:
         model, state = f"{stem}.caffemodel.h5", f"{stem}.solverstate.h5"
         glog.info("solver.cpp:474", f"Snapshotting to HDF5 file {model}")
-        solver.net.save_hdf5(model, diff)
+        weights.save_hdf5(solver.net, model, diff)
         runstate.write(solver, state)
         glog.info("sgd_solver.cpp:294", f"Snapshotting solver state to HDF5 file {state}")
         hdf5.write_state(state, solver.iter, model, step, arrays)
@@ -95,7 +93,6 @@ def write(solver: SGDSolver) -> str:
         runstate.write(solver, state)
         glog.info("sgd_solver.cpp:284", f"Snapshotting solver state to binary proto file {state}")
         binary.write_state(state, solver.iter, model, step, arrays)
-    return state
 
 
 def states(prefix: str) -> list[tuple[int, Path]]:
@@ -113,13 +110,18 @@ def newest_whole(prefix: str) -> str | None:
     """
     for _, path in reversed(states(prefix)):
         try:
-            _, learned_net, _, _ = (hdf5 if path.suffix == ".h5" else binary).read_state(str(path))
+            _, learned_net, _, _ = _read(str(path))
             _check_weights(_beside(learned_net, str(path)))
         except CaffeError as problem:
             glog.warning("solver.cpp:508", f"Passing over the snapshot {path}: {problem}")
         else:
             return str(path)
     return None
+
+
+def _read(path: str) -> tuple[int, str, int, list[np.ndarray]]:
+    """Iteration, path of the weights, current step and history of a ``.solverstate`` or ``.solverstate.h5``."""
+    return (hdf5 if path.endswith(".h5") else binary).read_state(path)
 
 
 def _check_weights(path: str) -> None:
@@ -145,11 +147,7 @@ def restore(solver: SGDSolver, path: str) -> None:
         FormatError: the file is missing or not a solverstate.
         SolverError: it belongs to another net or another rule.
     """
-    if path.endswith(".h5"):
-        iteration, learned_net, step, arrays = hdf5.read_state(path)
-    else:
-        iteration, learned_net, step, blobs = binary.read_state(path)
-        arrays = [blob.data.reshape(blob.shape) for blob in blobs]
+    iteration, learned_net, step, arrays = _read(path)
     if learned_net:
         solver.net.copy_from(_beside(learned_net, path))
     if len(arrays) != len(solver.history):

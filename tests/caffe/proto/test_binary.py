@@ -58,10 +58,10 @@ def test_caffes_state_there_and_back(golden: Path, tmp_path: Path) -> None:
     expected = SolverState.FromString(raw)
     iteration, learned_net, current_step, history = read_state(str(golden / "files" / STATE))
     assert (iteration, learned_net, current_step) == (10, expected.learned_net, expected.current_step)
-    for blob, recorded in zip(history, expected.history, strict=True):
-        np.testing.assert_array_equal(blob.data.ravel(), np.array(recorded.data, np.float32))
+    for values, recorded in zip(history, expected.history, strict=True):
+        np.testing.assert_array_equal(values.ravel(), np.array(recorded.data, np.float32))
     path = str(tmp_path / "out.solverstate")
-    write_state(path, iteration, learned_net, current_step, [blob.data for blob in history])
+    write_state(path, iteration, learned_net, current_step, history)
     assert Path(path).read_bytes() == raw
 
 
