@@ -6,7 +6,7 @@ The order of the steps, and so of the log lines, is BVLC Caffe's: a log of ours 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from math import prod
 
@@ -78,7 +78,7 @@ class _Builder:
         self.id_of: dict[str, int] = {}
         self.unread: set[str] = set()
         self.blob_needs: list[bool] = []
-        self.owners: dict[str, tuple[str, Blob, int]] = {}  # shared name -> layer, blob, place in learnable
+        self.owners: dict[str, int] = {}  # shared name -> place of its parameter in learnable
         self.memory = 0
 
     def add(self, param: LayerParameter) -> None:
@@ -203,20 +203,18 @@ class _Builder:
 
     def _enter(self, layer: Layer, i: int, spec: ParamSpec) -> None:
         """Make blob i of the layer learnable, or share an earlier one of the same param name."""
-        if spec.name not in self.owners or not spec.name:
+        w = self.wiring
+        if spec.name not in self.owners:
             if spec.name:
-                self.owners[spec.name] = (layer.name, layer.blobs[i], len(self.wiring.learnable))
-            number = len(self.wiring.layers) - 1
-            self.wiring.learnable.append(Learnable(layer.blobs[i], number, i, spec.lr_mult, spec.decay_mult))
+                self.owners[spec.name] = len(w.learnable)
+            w.learnable.append(Learnable(layer.blobs[i], len(w.layers) - 1, i, spec.lr_mult, spec.decay_mult))
             return
-        owner, blob, place = self.owners[spec.name]
+        place = self.owners[spec.name]
+        owner, blob, mine = w.names[w.learnable[place].layer], w.learnable[place].blob, layer.blobs[i].shape
         glog.info("net.cpp:516", f"Sharing parameters '{spec.name}' owned by layer '{owner}', param index {i}")
-        mine = layer.blobs[i].shape
-        fits = mine == blob.shape
-        if spec.share_mode == ParamSpec.PERMISSIVE:
-            fits = prod(mine) == blob.count
-        if not fits:
-            what = "count" if spec.share_mode == ParamSpec.PERMISSIVE else "shape"
+        permissive = spec.share_mode == ParamSpec.PERMISSIVE
+        if prod(mine) != blob.count if permissive else mine != blob.shape:
+            what = "count" if permissive else "shape"
             raise NetError(
                 f"Check failed: this_blob->{what}() == owner_blob->{what}() Cannot share param '{spec.name}' owned by "
                 f"layer '{owner}' with layer '{layer.name}'; {what} mismatch.  Owner layer param "
@@ -238,9 +236,7 @@ class _Builder:
                     f"'{self.wiring.names[first.layer]}', {getattr(spec, name):g} later"
                 )
             setattr(theirs, name, getattr(spec, name))
-        self.wiring.learnable[place] = Learnable(
-            first.blob, first.layer, first.index, theirs.lr_mult, theirs.decay_mult
-        )
+        self.wiring.learnable[place] = replace(first, lr_mult=theirs.lr_mult, decay_mult=theirs.decay_mult)
 
     def finish(self) -> Wiring:
         """Drop gradients that no loss needs, name inputs and outputs."""
