@@ -73,7 +73,7 @@ class CapturedIteration:
         self._solver = solver
         self._graph = graph
         self._warm = 0
-        self._captured = False
+        self._known: list[int] | None = None  # the places that the graph reads, once there is one
         self._failed = False
         self._readers = [layer for layer in solver.net.wired if isinstance(layer, ReadingLayer)]
         device = solver.net.device
@@ -90,7 +90,7 @@ class CapturedIteration:
                 self._warm += 1
                 return self._as_usual()
             batches = [layer.stage() for _ in range(self._solver.param.iter_size) for layer in self._readers]
-            if (not self._captured or self._places() != self._known) and not self._capture(batches):
+            if self._places() != self._known and not self._capture(batches):
                 return self._as_usual()
             if not self._take(batches):
                 self._stage(batches)  # of another shape
@@ -137,8 +137,7 @@ class CapturedIteration:
     def _capture(self, batches: list[tuple[torch.Tensor, ...]]) -> bool:
         """Capture an iteration with these batches, whose memory is where the graph reads from then on."""
         solver = self._solver
-        self._captured = False
-        self._known = self._places()
+        self._known, places = None, self._places()
         self._batches = batches
         self._stage(batches)
         rates = dict(zip(solver.rates(), self._rates.unbind(), strict=True))
@@ -159,7 +158,7 @@ class CapturedIteration:
             return False
         self._norm = solver.norm
         self._blobs = [(blob, blob.data_tensor()) for blob in solver.net.blobs.values()]
-        self._captured = True
+        self._known = places
         return True
 
 
