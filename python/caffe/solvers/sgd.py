@@ -97,7 +97,8 @@ class SGDSolver(Solver):
 
     def rates(self) -> dict[float, float]:
         """Rate of this iteration for each lr_mult."""
-        return {p.lr_mult: self.lr * p.lr_mult * self._correction() for p in self.net.learnable}
+        lr, correction = self.lr, self._correction()
+        return {p.lr_mult: lr * p.lr_mult * correction for p in self.net.learnable}
 
     def _correction(self) -> float:
         """What the rule multiplies all rates by in this iteration."""
