@@ -137,7 +137,7 @@ class Memory:
             self._tensor, self._room = torch.empty_like(self._tensor).copy_(torch.from_numpy(self._host)), None
         flat = None if self._tensor is None else self._tensor.reshape(-1)
         room, count = flat if self._room is None else self._room, math.prod(shape)
-        if flat is None or room is None or count > room.numel():
+        if room is None or count > room.numel():
             self._tensor = self._room = self._host = None
         else:
             self._tensor, self._room = room[:count].view(shape), room
