@@ -35,7 +35,8 @@ class Tape:
     Attributes:
         inputs: the leaves that it read.
         edges: where the gradient of each top enters.
-        relu: the top of the ReLU at its end, if there is one.
+        relu: the top of the ReLU at its end, if there is one. It goes backward outside of autograd, which would hold on
+            to what flows in until all of the chain is done.
         inner: where the gradient comes by that the blob on which it works in place is left with.
         weights: the parameters' leaves, with their versions of then.
     """

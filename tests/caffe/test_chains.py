@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import caffe
 from caffe.errors import NetError
@@ -119,6 +122,28 @@ def test_values_are_let_go_on_request_alone(tmp_path: Path, on_cpu: None) -> Non
     assert kept.net.blobs["x"].data.any()
     assert not freed.net.blobs["x"].data.any()
     assert freed.net.blobs["loss"].data == kept.net.blobs["loss"].data > 0
+
+
+def test_what_flows_into_a_relu_is_freed_before_the_convolution_goes_backward(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    solver = solver_of(tmp_path, CONVOLUTION + RELU)
+    solver.keeps_blobs = False
+    blob, flows, alive = solver.net.blobs["x"], [], []
+    set_diff, grad = blob.set_diff, torch.autograd.grad
+
+    def note_flow(values: torch.Tensor) -> None:
+        flows.append(weakref.ref(values))
+        set_diff(values)
+
+    def note_pass(*args: Any, **kwargs: Any) -> Any:
+        alive.append([flow() is not None for flow in flows])
+        return grad(*args, **kwargs)
+
+    monkeypatch.setattr(blob, "set_diff", note_flow)
+    monkeypatch.setattr(torch.autograd, "grad", note_pass)
+    solver.step(1)
+    assert alive == [[], [False]]  # the loss, the chain
 
 
 def test_values_stay_where_the_loss_is_no_number(tmp_path: Path) -> None:
