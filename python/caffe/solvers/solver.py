@@ -133,6 +133,7 @@ class Solver:
         self._stopped = False
         p = self.param
         if resume_file:
+            glog.info("solver.cpp:296", f"Restoring previous solver status from {resume_file}")
             self.restore(resume_file)
         if p.snapshot_after_train:
             snapshot.check_prefix(p)
