@@ -40,6 +40,7 @@ def test_random_tops_are_drawn_anew_and_constants_only_once(net_of: Callable[...
     net = net_of(
         'shape { dim: 400 } data_filler { type: "gaussian" mean: 5 std: 2 } data_filler { type: "constant" value: 3 }'
     )
+    assert not net.blobs["a"].data.any()
     assert np.all(net.blobs["b"].data == 3)
     first = net.forward()["a"].copy()
     assert first.mean() == pytest.approx(5, abs=0.5)
