@@ -55,6 +55,14 @@ def test_reshape_keeps_the_memory_while_it_is_large_enough() -> None:
     assert not blob.data.any()
 
 
+def test_no_axis_is_below_zero_long() -> None:
+    blob = caffe.Blob((2, 3))
+    blob.reshape(0, 3)
+    assert blob.count == 0
+    with pytest.raises(caffe.CaffeError, match=r"shape\[i\] >= 0: a blob cannot have the shape \[2, -1\]"):
+        blob.reshape(2, -1)
+
+
 def test_a_smaller_shape_does_not_grow_into_what_another_tensor_left() -> None:
     blob = caffe.Blob((6,))
     blob.set_data(torch.arange(6.0))

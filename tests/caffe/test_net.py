@@ -336,6 +336,27 @@ def test_loading_leaves_new_layers_alone_and_logs_what_it_ignores(net_of, tmp_pa
     np.testing.assert_array_equal(net.params["b_new"][0].data, before)
 
 
+def test_levels_and_stages_choose_layers(net_of, tmp_path: Path) -> None:
+    rules = [("a", "phase: TRAIN"), ("b", "min_level: 2"), ("c", 'stage: "s"'), ("d", 'not_stage: "t"')]
+    text = INPUT + "".join(fc(name, "x", more=f"include {{ {rule} }}") for name, rule in rules)
+
+    def layers(*args: object, **more: object) -> list[str]:
+        return list(net_of(text, *args, **more).params)
+
+    assert layers(caffe.TRAIN) == ["a", "d"]
+    assert layers(caffe.TEST, level=1) == ["d"]
+    assert layers(caffe.TEST, level=2, stages=["s", "t"]) == ["b", "c"]
+    assert list(caffe.Net(str(tmp_path / "net.prototxt"), caffe.TRAIN, 3, ["s"]).params) == ["a", "b", "c", "d"]
+
+
+def test_pycaffes_older_order_of_file_weights_and_phase(net_of, tmp_path: Path) -> None:
+    net = net_of(TRAINABLE)
+    net.save(str(tmp_path / "w.caffemodel"))
+    older = caffe.Net(str(tmp_path / "net.prototxt"), str(tmp_path / "w.caffemodel"), caffe.TEST)
+    assert older.param.state.phase == caffe.TEST
+    np.testing.assert_array_equal(older.params["a"][0].data, net.params["a"][0].data)
+
+
 def test_weights_that_bvlc_wrote(golden: Path, tmp_path: Path) -> None:
     text = (golden / "logs" / "net.prototxt").read_text()
     deploy = text[text.index('layer { name: "conv1"') : text.index('layer { name: "accuracy"')].replace(
@@ -559,6 +580,12 @@ def test_pycaffes_own_errors(net_of, tmp_path: Path) -> None:
         net.forward(x=np.zeros((1, 3)), y=np.zeros(2))
     with pytest.raises(Exception, match="There is no layer 'zz'; the layers are in, lab, a"):
         net.forward(start="zz")
+    with pytest.raises(Exception, match="There is no blob 'zz'; the blobs are x, y, a"):
+        net.forward(blobs=["zz"])
+    with pytest.raises(Exception, match="Top diff arguments do not match net outputs. Given: .'z'., expected: .'b'."):
+        net.backward(start="b", z=np.zeros((2, 4)))
+    with pytest.raises(Exception, match="Diff is not batch sized: 'b' has 1 items"):
+        net.backward(start="b", b=np.zeros((1, 4)))
 
 
 def test_the_gpu_that_is_not_there() -> None:

@@ -175,3 +175,5 @@ def test_debug_info(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypat
         "I [Backward] Layer fc, param blob 0 diff: 8",
         "E [Backward] All net params (data, diff): L1 norm = (8, 32); L2 norm = (4, 17.8885)",
     ]
+    solver.step(1)
+    assert capfd.readouterr().err.count("[Forward] Layer in, top blob x data: 2") == 1

@@ -162,13 +162,16 @@ def test_a_run_that_is_stopped_can_be_solved_on(solver_of: MakeSolver, capfd) ->
     assert lines(capfd, "Optimization") == ["Optimization Done."]
 
 
-def test_solving_from_a_state_says_so(solver_of: MakeSolver, capfd, tmp_path: Path) -> None:
-    solver = solver_of("max_iter: 1")
-    solver.snapshot()
+def test_solving_from_a_state_goes_on_there_and_says_so(solver_of: MakeSolver, capfd, tmp_path: Path) -> None:
+    first = solver_of("display: 1")
+    first.step(2)
+    first.snapshot()
     capfd.readouterr()
-    solver.solve(f"{tmp_path}/s_iter_0.solverstate")
-    assert lines(capfd, "Solving|Learning|Restoring")[:3] == [
+    solver_of("display: 1 max_iter: 3").solve(f"{tmp_path}/s_iter_2.solverstate")
+    assert lines(capfd, "Solving|Learning|Restoring|Iteration .*loss") == [
         "Solving ",
         "Learning Rate Policy: fixed",
-        f"Restoring previous solver status from {tmp_path}/s_iter_0.solverstate",
+        f"Restoring previous solver status from {tmp_path}/s_iter_2.solverstate",
+        "Iteration 2, loss = 0",
+        "Iteration 3, loss = 3",
     ]
