@@ -69,6 +69,12 @@ def test_a_net_without_one_last_layer() -> None:
         heads(message, PATH)
 
 
+def test_what_silence_swallows_is_no_output() -> None:
+    hushed = """layer { name: "more" type: "InnerProduct" bottom: "conv" top: "more" inner_product_param { num_output: 7 } }
+        layer { name: "hush" type: "Silence" bottom: "more" }"""
+    assert [layer.name for layer in heads(net(TWO_HEADS + hushed), PATH)] == ["side/fc", "fc_oxford_102"]
+
+
 def test_data_layers_read_the_new_lists(tmp_path: Path) -> None:
     for name in ("train.txt", "valid.txt"):
         (tmp_path / name).touch()

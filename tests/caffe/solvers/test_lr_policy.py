@@ -67,6 +67,13 @@ def test_what_is_left_out_reads_as_zero_as_in_caffe_and_is_said(capfd, monkeypat
     assert "lr_policy 'inv' without power: taken as 0." in capfd.readouterr().err
 
 
+@pytest.mark.parametrize(("values", "said"), [([5, 2, 3], True), ([3, 3], False), ([2, 5], False)])
+def test_stepvalues_that_fall_are_said(values: list[int], said: bool, capfd, monkeypatch) -> None:
+    monkeypatch.setenv("GLOG_minloglevel", "0")
+    check(param("multistep", gamma=0.5, stepvalue=values))
+    assert (f"stepvalue does not rise: {values}; as in Caffe, each waits." in capfd.readouterr().err) == said
+
+
 @pytest.mark.parametrize("values", [[5, 2, 3, 7], [3, 3], [0, 1, 1, 9], [4]])
 def test_stepvalues_are_waited_for_one_after_the_other(values: list[int]) -> None:
     """The oracle walks as BVLC's solver does: it looks at one stepvalue an iteration."""
