@@ -43,6 +43,12 @@ def test_steps_tests_and_snapshots_move_along() -> None:
     assert (message.snapshot, message.display) == (0, 0)
 
 
+def test_a_run_has_no_more_than_a_hundred_tests_and_twenty_snapshots() -> None:
+    message = solver('lr_policy: "fixed" max_iter: 10000 test_interval: 1 display: 1 snapshot: 1')
+    reschedule(message, 5000)
+    assert (message.test_interval, message.display, message.snapshot) == (50, 1, 200)
+
+
 def rate(message: caffe_pb2.SolverParameter, iteration: int) -> float:
     """Caffe's formulas, for base_lr 1."""
     if message.lr_policy == "exp":

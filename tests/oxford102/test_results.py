@@ -33,6 +33,8 @@ def test_rows_come_back_and_any_reader_reads_them(tmp_path: Path) -> None:
         ("model,data\n", "expected the first line .*, got model,data"),
         (",".join(COLUMNS) + "\na,b,c,1\n", "row 2: expected 10 values .*, got a,b,c,1"),
         (",".join(COLUMNS) + "\na,b,c,good,1,,,,,\n", "row 2: expected 10 values with accuracies"),
+        (",".join(COLUMNS) + "\na,b,c,100.1,1,,,,,\n", "row 2: expected 10 values with accuracies"),
+        (",".join(COLUMNS) + "\na,b,c,0,100,,,,,\na,b,c,1,-1,,,,,\n", "row 3: expected 10 values with accuracies"),
         (",".join(COLUMNS) + '\na,"b', "is not a table of results"),
     ],
 )
@@ -46,14 +48,14 @@ def test_a_damaged_file_is_left_as_it_is(tmp_path: Path, text: str, message: str
 
 def test_the_last_row_counts_beside_the_published() -> None:
     small = replace(ROW, settings="small")
-    own = replace(ROW, data="mine")
+    own = replace(ROW, data="mine", settings="256|227 px")
     lines = table([ROW, small, own, replace(ROW, test="82.1")]).splitlines()
     assert lines[2:5] == [
         "| CaffeNet | oxford102 | 256->227 px | 83.95 | 81.43 | 84.02 | 82.1 |",
         "| CaffeNet | oxford102 | small | 83.95 | 81.43 | 84.02 | 81.5 |",
         "| CaffeNet-frozen | oxford102 | | 82.85 | about 80.4 | | |",
     ]
-    assert lines[-1] == "| CaffeNet | mine | 256->227 px | | | 84.02 | 81.5 |"
+    assert lines[-1] == "| CaffeNet | mine | 256/227 px | | | 84.02 | 81.5 |"
     assert len(lines) == 2 + 6 + 1
     assert len({line.count("|") for line in lines}) == 1
 
