@@ -69,9 +69,11 @@ def test_the_table_takes_its_place(tmp_path: Path) -> None:
     assert readme.read_text() == expected
     draw(readme, results)
     assert readme.read_text() == expected
-    readme.write_text("nothing here\n")
-    with pytest.raises(ToolError, match=r"README\.md: expected the lines <!-- results --> and <!-- /results -->"):
-        draw(readme, results)
+    for broken in ("nothing here\n", "before\n<!-- results -->\nold\n", "old\n<!-- /results -->\nafter\n"):
+        readme.write_text(broken)
+        with pytest.raises(ToolError, match=r"README\.md: expected the lines <!-- results --> and <!-- /results -->"):
+            draw(readme, results)
+        assert readme.read_text() == broken
 
 
 def test_the_readme_tells_what_the_file_of_results_tells() -> None:

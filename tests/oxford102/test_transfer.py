@@ -92,7 +92,7 @@ def test_a_connection_cut_before_the_answer_is_tried_again(server: Server, run: 
     assert len(server.asked) == 3
 
 
-@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
 def test_a_busy_server_is_asked_again(server: Server, run: Run, status: int) -> None:
     assert run.get(server.file("/f", BODY, server.reply(b"busy", status))) == BODY
     assert len(server.asked) == 2
