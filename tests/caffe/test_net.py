@@ -139,6 +139,9 @@ def test_backward_takes_the_gradients_of_outputs_or_of_the_start_layers_tops(net
     given = np.ones((2, 4), np.float32)
     expected = given @ net.params["a"][0].data
     np.testing.assert_allclose(net.backward(start="a", a=given)["x"], expected, rtol=1e-5)
+    more = net.backward(diffs=["a"], start="a", a=3 * given)
+    assert list(more) == ["x", "a"]
+    np.testing.assert_array_equal(more["a"], 3 * given)
     net.blobs["a"].diff[...] = 2 * given
     np.testing.assert_allclose(net.backward(start="a", b=given)["x"], 2 * expected, rtol=1e-5)
     assert net.forward_all(x=np.zeros((0, 3))) == {}

@@ -70,7 +70,8 @@ def test_a_net_without_one_last_layer() -> None:
 
 
 def test_what_silence_swallows_is_no_output() -> None:
-    hushed = """layer { name: "more" type: "InnerProduct" bottom: "conv" top: "more" inner_product_param { num_output: 7 } }
+    hushed = """layer { name: "more" type: "InnerProduct" bottom: "conv" top: "more"
+          inner_product_param { num_output: 7 } }
         layer { name: "hush" type: "Silence" bottom: "more" }"""
     assert [layer.name for layer in heads(net(TWO_HEADS + hushed), PATH)] == ["side/fc", "fc_oxford_102"]
 

@@ -10,11 +10,13 @@ import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
+from oxford102 import transfer
 from oxford102.transfer import Patience, RefusedError, Transfer
 
 if TYPE_CHECKING:
@@ -75,6 +77,16 @@ def test_ten_cuts_at_random_places_in_a_row(server: Server, run: Run) -> None:
     ends = np.cumsum(cuts)
     assert server.ranges == [None, *(f"bytes={end}-" for end in ends)]
     assert len(run.said) == 10
+
+
+def test_a_cut_shows_where_the_answer_told_no_length(server: Server, run: Run) -> None:
+    def unsized(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(200)
+        request.end_headers()
+        request.wfile.write(BODY[:300_000])
+
+    assert run.get(server.file("/f", BODY, unsized)) == BODY
+    assert server.ranges == [None, "bytes=300000-"]
 
 
 def test_a_server_that_brings_next_to_nothing_is_left(server: Server, run: Run) -> None:
@@ -295,6 +307,17 @@ def test_an_endless_drip_is_left_and_kept(server: Server, run: Run) -> None:
     assert kept == BODY[: len(kept)]
     assert run.get(server.file("/good", BODY)) == BODY
     assert server.ranges == [None, f"bytes={len(kept)}-"]
+
+
+def test_a_drip_is_less_than_a_rate_over_a_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(transfer, "time", SimpleNamespace(monotonic=lambda: now))
+    pace = transfer._Pace(Patience(rate=100, window=60))
+    for now, arrived in ((59.0, 0), (60.0, 6000), (119.0, 0), (120.0, 6000)):  # noqa: B007
+        pace.count(arrived)
+    now = 200.0
+    with pytest.raises(RefusedError, match="too slow: 7,999 bytes in 80 s"):
+        pace.count(7999)
 
 
 def test_a_head_that_drips_is_left(server: Server, run: Run) -> None:
