@@ -73,6 +73,7 @@ def test_without_room_each_batch_is_uploaded(make_pictures: Any, monkeypatch: py
     for batch in compare(listing, TRANSFORM, uploader):
         assert isinstance(batch.pixels, Uploaded)
         assert batch.pixels.pictures.shape == (3, 9, 11, 3)
+    uploader.close()
     assert Uploader._used == 0
     assert sum(line.startswith("7 pictures take 0 MB, cpu has room for 0 (CAFFE_CACHE_MB") for line in said) == 1
 
@@ -81,8 +82,10 @@ def test_bytes_of_a_record_are_only_read() -> None:
     """A Datum's are immutable, of which PyTorch would warn."""
     pixels = np.frombuffer(bytes(range(24)), np.uint8).reshape(2, 3, 4)
     nowhere = np.zeros(1, np.int64)
-    uploaded = Uploader(CPU, 0, 1).upload(["key"], [pixels], torch.zeros(1), Draws(nowhere, nowhere, nowhere > 0))
+    uploader = Uploader(CPU, 0, 1)
+    uploaded = uploader.upload(["key"], [pixels], torch.zeros(1), Draws(nowhere, nowhere, nowhere > 0))
     assert np.array_equal(uploaded.pictures[0].permute(2, 0, 1), pixels)
+    uploader.close()
 
 
 def test_pictures_of_many_sizes(make_pictures: Any) -> None:

@@ -11,7 +11,7 @@ import lmdb
 import numpy as np
 import pytest
 
-from caffe.data.databases import open_database
+from caffe.data.databases import new_database, open_database
 from caffe.data.sources import Database, ImageList, read_list
 from caffe.errors import DataError
 from caffe.proto.caffe_pb2 import DataParameter, Datum, ImageDataParameter
@@ -287,3 +287,30 @@ def test_an_lmdb_that_was_cut_short_is_told_before_it_ends_the_process(database:
     open_database(database, DataParameter.LMDB).close()
     told = f"{file} has {size // 2} bytes, {size} were expected: where it was cut short, reading it ends the process"
     assert told in capsys.readouterr().err
+
+
+def test_an_lmdb_takes_the_addresses_that_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under ulimit -v; where even the least are too many, that is said."""
+    really, sizes, most = lmdb.open, [], 1 << 30
+
+    def limited(folder: str, map_size: int = 0, **options: bool) -> lmdb.Environment:
+        if options.get("readonly"):
+            return really(folder, **options)
+        sizes.append(map_size)
+        if map_size > most:
+            raise lmdb.MemoryError("no addresses")
+        return really(folder, map_size=map_size, **options)
+
+    monkeypatch.setattr(lmdb, "open", limited)
+    with new_database(str(tmp_path / "db"), DataParameter.LMDB) as batch:
+        batch.put(b"key", b"value")
+    assert sizes == [1 << bits for bits in range(40, 29, -1)]
+    assert list(open_database(str(tmp_path / "db"), DataParameter.LMDB).read()) == [(b"key", b"value")]
+    most = 0
+    with (
+        pytest.raises(DataError, match="cannot write the database .*/other: no addresses"),
+        new_database(str(tmp_path / "other"), DataParameter.LMDB),
+    ):
+        pass
+    assert sizes[-1] == 1 << 28
+    assert [path.name for path in tmp_path.iterdir()] == ["db"]
