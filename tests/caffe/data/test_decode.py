@@ -48,13 +48,18 @@ def test_grey_keeps_its_axis_and_weighs_the_colours(picture_path: str) -> None:
     assert np.abs(grey[:, :, 0] - PICTURE @ [0.114, 0.587, 0.299]).max() <= 1
 
 
-@pytest.mark.parametrize(("height", "width"), [(3, 4), (13, 20), (6, 4)])
+@pytest.mark.parametrize(("height", "width"), [(3, 4), (13, 20), (6, 4), (1, 1)])
 @pytest.mark.parametrize("color", [True, False])
 def test_resize_is_bilinear_without_smoothing(picture_path: str, height: int, width: int, color: bool) -> None:
     resized = read_image(picture_path, height, width, color)
     expected = bilinear(read_image(picture_path, color=color), height, width)
     assert resized.shape == expected.shape
     assert np.abs(resized - expected).max() <= 1
+
+
+def test_one_side_alone_resizes_nothing(picture_path: str) -> None:
+    for sides in ((0, 5), (5, 0)):
+        assert np.array_equal(read_image(picture_path, *sides), PICTURE)
 
 
 def test_resize_of_floats_and_many_channels() -> None:

@@ -73,6 +73,25 @@ def test_encoded_as_another_type(folder: tuple[str, str, list[np.ndarray]], tmp_
         assert datum.data == cv2.imencode(".jpg", picture)[1].tobytes()
 
 
+def test_jpg_and_jpeg_are_one_type(
+    folder: tuple[str, str, list[np.ndarray]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    root, listing, pictures = folder
+    monkeypatch.setenv("GLOG_minloglevel", "0")
+    content = cv2.imencode(".jpg", pictures[0], [cv2.IMWRITE_JPEG_QUALITY, 60])[1].tobytes()
+    for name in ("a.jpg", "b.JPEG"):
+        Path(root, name).write_bytes(content)
+    Path(listing).write_text("a.jpg 0\nb.JPEG 1\n")
+    for wanted in ("jpg", "JPEG"):
+        assert main(["-encode_type", wanted, root, listing, str(tmp_path / wanted)]) == 0
+        assert [datum.data for datum in records(tmp_path / wanted).values()] == [content] * 2
+    log = unlogged(capsys.readouterr().err)
+    assert log.count("convert_imageset.cpp:92] encode_type specified, assuming encoded=true.") == 2
+
+
 def test_encoded_and_resized_or_grey_is_encoded_anew(folder: tuple[str, str, list[np.ndarray]], tmp_path: Path) -> None:
     root, listing, pictures = folder
     assert main(["-encoded", "-resize_height=4", "-resize_width=5", root, listing, str(tmp_path / "small")]) == 0
@@ -174,13 +193,18 @@ def test_no_database_is_left_after_an_error(
 
 
 def test_arguments_and_labels_as_scripts_have_them(
-    folder: tuple[str, str, list[np.ndarray]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    folder: tuple[str, str, list[np.ndarray]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """More arguments than three have no effect, as in Caffe; labels may be whole numbers in other guises."""
     root, listing, _ = folder
+    monkeypatch.setenv("GLOG_minloglevel", "0")
     Path(listing).write_text("picture 0.png +3\npicture 1.png 4.0\n")
     assert main(["--resize-height=8", "--resize-width=9", root, listing, str(tmp_path / "db"), "1"]) == 0
     assert [datum.label for datum in records(tmp_path / "db").values()] == [3, 4]
+    assert "1: no effect, as in Caffe; [FLAGS] ROOTFOLDER/ LISTFILE DB_NAME" in capsys.readouterr().err
     Path(listing).write_text("picture 0.png 3000000000\n")
     assert main([root, listing, str(tmp_path / "other")]) == 1
     assert "line 1: label 3000000000 does not fit into 32 bits" in capsys.readouterr().err
