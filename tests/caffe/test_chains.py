@@ -114,6 +114,18 @@ def test_what_the_caller_wrote_stays(tmp_path: Path) -> None:
     np.testing.assert_array_equal(solver.net.blobs["data"].data, given)
 
 
+@pytest.mark.parametrize("last", ["", RELU, SIGMOID, SIGMOID + RELU])
+def test_summands_have_gradients_of_their_own(tmp_path: Path, last: str) -> None:
+    """They are equal, but who writes to one must not write to the other."""
+    blobs = (solver := solver_of(tmp_path, SUM + last)).net.blobs
+    solver.step(1)
+    before = blobs["a"].diff.copy()
+    assert before.any()
+    np.testing.assert_array_equal(blobs["b"].diff, before)
+    blobs["a"].diff[...] = 7
+    np.testing.assert_array_equal(blobs["b"].diff, before)
+
+
 def test_values_are_let_go_on_request_alone(tmp_path: Path, on_cpu: None) -> None:
     kept, freed = solver_of(tmp_path, CONVOLUTION + RELU), solver_of(tmp_path, CONVOLUTION + RELU)
     freed.keeps_blobs = False

@@ -92,6 +92,9 @@ def test_the_text_holds_every_field() -> None:
         '# command\nnet: "n"\n\n# tested\ntest_iter: 10\ntest_interval: 50\n\n# trained\niter_size: 2\n'
     )
     assert "base_lr: 0.00015\n" in text
+    rates = ("iter_size", "base_lr", "lr_policy", "gamma", "stepsize", "stepvalue", "max_iter", "momentum", "clip_grad")
+    places = [text.index(f"\n{name}") for name in rates]
+    assert places == sorted(places)
     assert "clip_gradients: 35\n" in text
     assert text.endswith('\n\ndisplay: 10\nsnapshot_prefix: "s/x"\n')
     assert solver(text) == message

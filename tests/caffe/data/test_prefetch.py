@@ -181,3 +181,30 @@ print(prefetcher.next().labels.tolist())
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "[0.0, 1.0]\n"
     assert done.stderr == ""
+
+
+def test_processes_share_records_and_each_cuts_its_own_crops() -> None:
+    """Also after a restoration from the state of process 0, which alone is saved."""
+
+    def reader(rank: int) -> Reader[int]:
+        return Reader(Numbers(), TRANSFORM, 2, np.random.default_rng(5), shares=(rank, 3))
+
+    def places(batch: Batch) -> list[list[int]]:
+        return [values.tolist() for values in (batch.draws.tops, batch.draws.lefts, batch.draws.mirrors)]
+
+    readers = [reader(rank) for rank in range(3)]
+    for start in (0, 6, 12, 18):
+        batches = [each.read() for each in readers]
+        assert [batch.labels.tolist() for batch in batches] == [[start + k, start + k + 3] for k in range(3)]
+    saved = json.loads(json.dumps(readers[0].state()))
+    expected = [[each.read() for _ in range(8)] for each in readers]
+    again = [reader(rank) for rank in range(3)]
+    for each in again:
+        each.restore(saved)
+    found = [[each.read() for _ in range(8)] for each in again]
+    for ours, theirs in zip(found, expected, strict=True):
+        assert [batch.labels.tolist() for batch in ours] == [batch.labels.tolist() for batch in theirs]
+    for runs in (expected, found):
+        cuts = [str([places(batch) for batch in run]) for run in runs]
+        assert len(set(cuts)) == 3
+    assert [places(batch) for batch in found[0]] == [places(batch) for batch in expected[0]]

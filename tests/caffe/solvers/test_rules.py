@@ -143,6 +143,18 @@ def test_clipping_scales_all_gradients_by_their_joint_norm(tmp_path: Path) -> No
         np.testing.assert_allclose(old - blob.data, RATE * lr_mult * g * 0.01 / norm, rtol=1e-3, atol=1e-7)
 
 
+@pytest.mark.parametrize(("limit", "factor"), [(0, 0), (-1, 1), (1e3, 1)])
+def test_limits_that_clip_all_or_nothing(limit: float, factor: int, tmp_path: Path) -> None:
+    solver = solver_of(tmp_path, f'type: "SGD" clip_gradients: {limit}')
+    weight = solver.net.params["fc"][0]
+    seen: Arrays = []
+    solver.add_callback(lambda: None, lambda: seen.append(weight.diff.copy()))
+    before = weight.data.copy()
+    solver.step(1)
+    assert seen[0].any()
+    np.testing.assert_allclose(before - weight.data, RATE * factor * seen[0], rtol=1e-3, atol=1e-7)
+
+
 def test_iter_size_averages_that_many_batches(tmp_path: Path) -> None:
     once, thrice = (solver_of(tmp_path, f'type: "SGD" iter_size: {n} weight_decay: 0.1') for n in (1, 3))
     once.step(1)
