@@ -117,6 +117,9 @@ def test_memory_of_a_device_stays_where_it_is() -> None:
     assert view[0, 0] == 0
     assert np.shares_memory(blob.data, view)
     assert view[0, 0] == 7
+    blob.set_data(torch.full((2, 3), 8.0))
+    assert np.shares_memory(blob.data, view)
+    assert (view == 8).all()
 
 
 def test_a_number_that_fills_a_device_may_be_written_over() -> None:
