@@ -175,3 +175,8 @@ def test_solving_from_a_state_goes_on_there_and_says_so(solver_of: MakeSolver, c
         "Iteration 2, loss = 0",
         "Iteration 3, loss = 3",
     ]
+
+
+def test_a_net_that_learns_nothing_clips_nothing(solver_of: MakeSolver, capfd) -> None:
+    solver_of("display: 1 clip_gradients: 0.5").step(1)
+    assert lines(capfd, "Iteration|Gradient clipping") == ["Iteration 0, loss = 0", "Iteration 0, lr = 0.1"]

@@ -154,6 +154,21 @@ def test_glogs_flags_set_its_environment(monkeypatch: pytest.MonkeyPatch) -> Non
     assert [os.environ.get(f"GLOG_{n}") for n in ("minloglevel", "log_dir", "logtostderr")] == ["2", "logs", "False"]
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["minloglevel=1", "log_dir=x", "nologtostderr", "alsologtostderr", "stderrthreshold=1", "nolog_prefix"],
+        ["v=3", "vmodule=a=1", "max_log_size=5", "logbufsecs=1", "colorlogtostderr"],
+    ],
+)
+def test_all_flags_of_glog_are_taken(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "environ", {})
+    assert parse(COMMAND, [f"-{each}" for each in words] + ["file"])[1] == ["file"]
+    given = {each.partition("=")[0].removeprefix("no"): each.partition("=")[2] for each in words}
+    told = {f"GLOG_{name}": value or str(f"no{name}" not in words) for name, value in given.items()}
+    assert os.environ == told
+
+
 def test_a_file_of_flags(tmp_path: Path) -> None:
     path = tmp_path / "flags.txt"
     path.write_text("# settings\n-iterations=7\n\n--gray\n")
@@ -179,6 +194,8 @@ def test_the_version_is_caffes() -> None:
         ("tool start -mode f", "fast full"),
         ("tool start -solver f", ""),
         ("tool start -mode=x", ""),
+        ("tool start -mode=fast f", ""),
+        ("tool start mode f", ""),
     ],
 )
 def test_bash_gets_completions(
