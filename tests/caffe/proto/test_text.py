@@ -133,6 +133,12 @@ NET_ERRORS = [
         'layer { name: "a" } layer { name: "roi" type: "ROIPooling" roi_pooling_param { } bottom: "x" } layer { }',
         "take it out, or write a layer that needs it as a Python layer. This is layer 'roi' (ROIPooling).",
     ),
+    (
+        'layer < name: "one" > layer < name: "two" relu_parm < > >',
+        "Did you mean \"relu_param\"? This is layer 'two'. Failed to parse",
+    ),
+    ('nme: "n" layer { name: "a" }', 'Did you mean "name"? Failed to parse'),
+    ('layer { name: "a" } state { levl: 1 }', 'Did you mean "level"? Failed to parse'),
     ("layer { permute_param { } }", "It is of another Caffe than BVLC's: take it out, or write a layer"),
     ("layers { type: RELU relu6_param { } }", "It is of another Caffe than BVLC's: take it out, or write a layer"),
     ("layers { type: RELU relu6_param { } }", "as a Python layer. This is layer (RELU)."),

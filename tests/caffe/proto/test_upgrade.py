@@ -17,7 +17,7 @@ from caffe.proto.caffe_pb2 import (
     V1LayerParameter,
 )
 from caffe.proto.text import parse
-from caffe.proto.upgrade import upgrade_net, upgrade_solver
+from caffe.proto.upgrade import try_upgrade_net, upgrade_net, upgrade_solver
 from caffe.proto.upgrade_v0 import V0_COMMON, V0_TYPES
 
 
@@ -160,6 +160,14 @@ def test_no_v0_field_is_forgotten() -> None:
     """All but new_num and new_channels, which no layer of that time read."""
     known = {"type"} | set(V0_COMMON) | {name for _, _, fields in V0_TYPES.values() for name in fields}
     assert set(V0LayerParameter.DESCRIPTOR.fields_by_name) - known == {"new_num", "new_channels"}
+
+
+def test_v1_layers_between_v0_layers_stay(logged: object) -> None:
+    mixed = net('layers { layer { name: "a" type: "relu" } } layers { name: "b" type: TANH bottom: "a" top: "b" }')
+    upgraded, complete = try_upgrade_net(mixed, "mixed")
+    assert [(each.name, each.type) for each in upgraded.layer] == [("a", "ReLU"), ("b", "TanH")]
+    assert complete
+    assert not [line for line in logged() if line.startswith("E")]  # type: ignore[operator]
 
 
 def test_v0_field_of_another_type_is_told(logged: object) -> None:

@@ -143,6 +143,20 @@ def test_clipping_scales_all_gradients_by_their_joint_norm(tmp_path: Path) -> No
         np.testing.assert_allclose(old - blob.data, RATE * lr_mult * g * 0.01 / norm, rtol=1e-3, atol=1e-7)
 
 
+def test_weights_without_a_gradient_decay_all_the_same(tmp_path: Path) -> None:
+    """As in Caffe, where it is zero; nothing of theirs counts in the loss."""
+    silenced = NET[NET.index('layer { name: "fc"') : NET.index('layer { name: "loss"')].replace('"fc"', '"idle"')
+    hush = 'layer { name: "hush" type: "Silence" bottom: "idle" }'
+    solver = solver_of(tmp_path, f'type: "SGD" {M} weight_decay: 0.5', NET + silenced + hush)
+    weight, moved = solver.net.params["idle"][0], 0.0
+    expected = weight.data.copy()
+    for _ in range(3):
+        moved = MOMENTUM * moved + RATE * 0.5 * expected
+        expected = expected - moved
+        solver.step(1)
+    np.testing.assert_allclose(weight.data, expected, rtol=1e-5)
+
+
 @pytest.mark.parametrize(("limit", "factor"), [(0, 0), (-1, 1), (1e3, 1)])
 def test_limits_that_clip_all_or_nothing(limit: float, factor: int, tmp_path: Path) -> None:
     solver = solver_of(tmp_path, f'type: "SGD" clip_gradients: {limit}')
