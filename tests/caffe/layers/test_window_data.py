@@ -100,6 +100,8 @@ BOX = (5, 6, 20, 17)
         (BOX, 'crop_mode: "square"', {"square": True}),
         ((0, 0, 9, 4), 'context_pad: 2 crop_mode: "square"', {"pad": 2, "square": True}),
         ((30, 2, 39, 29), "context_pad: 3", {"pad": 3}),
+        ((5, 0, 20, 4), "context_pad: 1", {"pad": 1}),  # rounded, what there is of it is a row too high
+        ((0, 6, 4, 17), "context_pad: 1", {"pad": 1}),  # and a column too wide
         ((1, 22, 38, 29), "context_pad: 1 cache_images: true", {"pad": 1}),
     ],
 )
