@@ -22,9 +22,9 @@ layer { name: "loss" type: "EuclideanLoss" bottom: "fc" bottom: "y" top: "loss" 
 """
 
 
-def solver_of(folder: Path, settings: str = "") -> caffe.SGDSolver:
+def solver_of(folder: Path, settings: str = "", net: str = NET) -> caffe.SGDSolver:
     folder.mkdir(exist_ok=True)
-    (folder / "net.prototxt").write_text(NET)
+    (folder / "net.prototxt").write_text(net)
     (folder / "solver.prototxt").write_text(
         f'net: "{folder}/net.prototxt" base_lr: 0.1 lr_policy: "fixed" momentum: 0.5 snapshot_prefix: "{folder}/run" '
         f"{settings}"
@@ -59,6 +59,37 @@ def test_when_a_run_makes_snapshots(settings: str, made: list[int], tmp_path: Pa
     solver_of(tmp_path, f"max_iter: 3 {settings}").solve()
     assert [i for i, _ in snapshot.states(f"{tmp_path}/run")] == made
     assert capfd.readouterr().err.count("Snapshotting solver state") == len(made)
+
+
+@pytest.mark.parametrize(
+    ("kind", "h5", "lines"),
+    [
+        ("BINARYPROTO", "", ("solver.cpp:464", "sgd_solver.cpp:284", "binary proto")),
+        ("HDF5", ".h5", ("solver.cpp:474", "sgd_solver.cpp:294", "HDF5")),
+    ],
+)
+def test_a_snapshot_is_told_in_bvlcs_words(
+    kind: str, h5: str, lines: tuple[str, str, str], tmp_path: Path, capfd, monkeypatch
+) -> None:
+    solver = solver_of(tmp_path, f"snapshot_format: {kind}")
+    monkeypatch.setenv("GLOG_minloglevel", "0")
+    solver.snapshot()
+    model, state, what = lines
+    assert [line.split(None, 3)[3] for line in capfd.readouterr().err.splitlines()] == [
+        f"{model}] Snapshotting to {what} file {tmp_path}/run_iter_0.caffemodel{h5}",
+        f"{state}] Snapshotting solver state to {what} file {tmp_path}/run_iter_0.solverstate{h5}",
+    ]
+
+
+def test_namesakes_are_refused_where_files_go_by_names(tmp_path: Path) -> None:
+    namesake = 'layer { name: "fc" type: "ReLU" bottom: "fc" top: "fc" }\n'
+    net = NET.replace('layer { name: "loss"', namesake + 'layer { name: "loss"')
+    solver_of(tmp_path, "max_iter: 1 snapshot: 1", net).solve()
+    assert (tmp_path / "run_iter_1.solverstate").exists()
+    with pytest.raises(caffe.CaffeError, match="2 layers are named 'fc'"):
+        solver_of(tmp_path, "max_iter: 1 snapshot: 1 snapshot_format: HDF5", net)
+    with pytest.raises(caffe.CaffeError, match="2 layers are named 'fc'"):
+        solver_of(tmp_path, "max_iter: 1 snapshot_format: HDF5", net).solve()  # which would end with one
 
 
 def test_states_are_those_of_the_prefix_in_their_order(tmp_path: Path) -> None:
