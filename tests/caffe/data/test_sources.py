@@ -40,7 +40,7 @@ def test_the_label_follows_the_last_space(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["a.jpg", "a.jpg x", "a.jpg -", "a.jpg --1", "a.jpg 1.5", "a.jpg \u0663", "a.jpg 3 ", "a.jpg\t3"]
+    "line", ["a.jpg", "7", "a.jpg x", "a.jpg -", "a.jpg --1", "a.jpg 1.5", "a.jpg \u0663", "a.jpg 3 ", "a.jpg\t3"]
 )
 def test_a_line_without_a_label_is_named(tmp_path: Path, line: str) -> None:
     path = tmp_path / "list"
