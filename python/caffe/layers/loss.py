@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -61,6 +62,20 @@ def class_numbers(
     return target.where(counted, 0), counted
 
 
+class _Held(torch.autograd.Function):
+    """Logarithms held above a least one, with the gradient that they have without: Caffe's is the softmax's."""
+
+    @staticmethod
+    def forward(ctx: Any, logs: torch.Tensor, least: float) -> torch.Tensor:
+        """[...] as ``logs``."""
+        return logs.clamp(min=least)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
+        """What came, as it is."""
+        return gradients[0], None
+
+
 @register("Softmax")
 class Softmax(Layer):
     """Top = exp(x) / Σ exp(x) along ``axis`` (1 by default)."""
@@ -98,7 +113,7 @@ class SoftmaxWithLoss(LossLayer):
         rows = logs.movedim(self.along, -1).flatten(0, -2)  # [n, classes]
         target, counted = class_numbers(self, labels, rows.shape[1], self.ignored)
         own = rows.gather(1, target.unsqueeze(1)).squeeze(1)
-        own = own + (own.clamp(min=LOG_SMALLEST) - own).detach()
+        own = _Held.apply(own, LOG_SMALLEST)
         batch = math.prod(scores.shape[: self.along])
         loss = (0 - (own * counted).sum()) / self.normalizer(len(target), counted, batch)
         return [loss, logs.detach().exp()][: max(1, len(self.param.top))]
@@ -227,7 +242,7 @@ class InfogainLoss(LossLayer):
         target, counted = class_numbers(self, labels, rows.shape[1], self.ignored)
         matrix = bottoms[2].detach() if len(bottoms) == 3 else self.matrix
         gain = matrix.reshape(-1, rows.shape[1])[target] * counted.unsqueeze(1)
-        rows = rows + (rows.clamp(min=math.log(LOG_THRESHOLD)) - rows).detach()
+        rows = _Held.apply(rows, math.log(LOG_THRESHOLD))
         batch = math.prod(scores.shape[: self.along])
         loss = (0 - (rows * gain).sum()) / self.normalizer(len(target), counted, batch)
         return [loss, logs.detach().exp()][: max(1, len(self.param.top))]

@@ -16,6 +16,7 @@ class AdaDeltaSolver(SGDSolver):
     """
 
     histories = 2
+    remembers_gradients = True
 
     def _compute_update(self, alike: Alike) -> None:
         (gradients, steps), diffs = alike.histories, alike.diffs

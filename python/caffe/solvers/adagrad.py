@@ -13,6 +13,8 @@ from caffe.solvers.sgd import Alike, SGDSolver
 class AdaGradSolver(SGDSolver):
     """H += gradient²; W −= rate · gradient / (√H + delta) (Duchi et al. 2011)."""
 
+    remembers_gradients = True
+
     def _pre_solve(self) -> None:
         super()._pre_solve()
         if self.param.momentum:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from caffe.errors import SolverError
 from caffe.solvers.registry import register
 from caffe.solvers.sgd import Alike, SGDSolver
 
@@ -17,6 +18,16 @@ class AdamSolver(SGDSolver):
     """
 
     histories = 2
+    remembers_gradients = True
+
+    def _pre_solve(self) -> None:
+        super()._pre_solve()
+        for name in ("momentum", "momentum2"):
+            if not 0 <= getattr(self.param, name) < 1:
+                raise SolverError(
+                    f"Adam's {name} is {getattr(self.param, name):g}: it should lie between 0 and 1 (0.9 and 0.999 are "
+                    "usual), 1 excluded"
+                )
 
     def _correction(self) -> float:
         p, t = self.param, self.iter + 1

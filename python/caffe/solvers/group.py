@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 
 from caffe import parallel, rng
-from caffe.errors import DeviceError
+from caffe.errors import DeviceError, SolverError
 from caffe.proto.caffe_pb2 import SolverParameter
 from caffe.solvers.solver import Action, Solver
 
@@ -58,7 +58,20 @@ class Group:
             param.snapshot_after_train = False
 
     def join(self, solver: Solver) -> None:
-        """Share weights and history of process 0, from here on gradients and what signals ask for."""
+        """Share weights and history of process 0, from here on gradients and what signals ask for.
+
+        Raises:
+            SolverError: the processes stand at different iterations.
+        """
+        last, first = self._agree(solver.iter), -self._agree(-solver.iter)
+        if first != last:
+            if self.rank:
+                raise SystemExit(1)  # process 0 says it
+            raise SolverError(
+                f"The processes of this run would go on from different iterations, {first} to {last}: every machine "
+                "needs the snapshot's .caffemodel, .solverstate and .runstate under the same path; copy them, or share "
+                "the folder"
+            )
         self._learnable = solver.net.learnable
         self._filling: list[torch.Tensor] = []
         self._sent: list[tuple[list[torch.Tensor], torch.Tensor, dist.Work | None]] = []
@@ -69,8 +82,7 @@ class Group:
             solver.snapshot = lambda: None  # type: ignore[method-assign]  # process 0 writes it
         self._of_layer: dict[int, list[int]] = {}
         for number, parameter in enumerate(self._learnable):
-            if parameter.lr_mult:
-                self._of_layer.setdefault(parameter.layer, []).append(number)
+            self._of_layer.setdefault(parameter.layer, []).append(number)
         poll, solver.poll_testing = solver.poll, lambda: Action.NONE  # process 0 tests alone: nobody to agree with
         solver.poll = lambda: ACTIONS[self._agree(ACTIONS.index(poll()))]
         solver.gradients_ready = self._ready
@@ -84,7 +96,9 @@ class Group:
 
     def _ready(self, layer: int) -> None:
         """Send the gradients of a layer, as soon as there are enough for a bucket."""
-        self._filling += [self._learnable[number].blob.diff_tensor() for number in self._of_layer.get(layer, ())]
+        for parameter in (self._learnable[number] for number in self._of_layer.get(layer, ())):
+            if parameter.lr_mult or parameter.blob.has_diff:  # a frozen one's counts where gradients are clipped
+                self._filling.append(parameter.blob.diff_tensor())
         if sum(diff.nbytes for diff in self._filling) >= BUCKET:
             self._send()
 

@@ -104,6 +104,11 @@ def check(param: SolverParameter) -> None:
             f"Check failed: this->param_.stepsize() > 0 ({param.stepsize} vs. 0) lr_policy 'step' needs stepsize, "
             "the number of iterations between two drops of the rate"
         )
+    if param.lr_policy in ("step", "exp", "inv", "multistep") and param.gamma < 0:
+        raise SolverError(
+            f"Check failed: this->param_.gamma() >= 0 ({param.gamma:g} vs. 0) lr_policy '{param.lr_policy}' multiplies "
+            "the rate by powers of gamma, or of what grows with it; 0.1 is usual"
+        )
     if param.lr_policy == "poly" and param.max_iter <= 0:
         raise SolverError("lr_policy 'poly' needs max_iter: the rate falls to 0 there")
     if list(param.stepvalue) != sorted(param.stepvalue):

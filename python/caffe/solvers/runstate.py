@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 from base64 import b64decode, b64encode
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,7 @@ from caffe.errors import CaffeError, FormatError
 from caffe.proto.binary import whole_file
 
 if TYPE_CHECKING:
+    from caffe.layers.base import Layer
     from caffe.net import Net
     from caffe.solvers.solver import Solver
 
@@ -28,15 +31,22 @@ def path_beside(state_file: str) -> Path:
     return Path(state_file.removesuffix(".h5").removesuffix(".solverstate") + ".runstate")
 
 
-def write(solver: Solver, state_file: str) -> None:
-    """Write the run state that belongs to ``state_file``."""
-    state = {
+def take(solver: Solver) -> dict[str, Any]:
+    """The run state as it is now, in plain values."""
+    nets = (solver.net, *solver.test_nets)
+    return {
         "random": _encode(rng.state()),
-        "readers": [_readers(net) for net in (solver.net, *solver.test_nets)],
-        "memory": [_memory(net) for net in (solver.net, *solver.test_nets)],
+        "readers": [{name: layer.state() for name, layer in _named(net) if layer.is_data} for net in nets],
+        "memory": [
+            {name: [v.tolist() for v in layer.memory] for name, layer in _named(net) if layer.memory} for net in nets
+        ],
     }
+
+
+def write(solver: Solver, state_file: str) -> None:
+    """Write the run state that belongs to ``state_file``: that from before a test, where one is under way."""
     with whole_file(str(path_beside(state_file))) as file:
-        file.write(json.dumps(state).encode())
+        file.write(json.dumps(solver.before_test or take(solver)).encode())
 
 
 def restore(solver: Solver, state_file: str) -> None:
@@ -57,12 +67,12 @@ def restore(solver: Solver, state_file: str) -> None:
         state = json.loads(path.read_bytes())
         rng.restore(_decode(state["random"]))
         for net, positions in zip((solver.net, *solver.test_nets), state["readers"], strict=False):
-            for layer in net.wired:
-                if layer.is_data and layer.name in positions:
-                    layer.restore(positions[layer.name])
+            for name, layer in _named(net):
+                if layer.is_data and name in positions:
+                    layer.restore(positions[name])
         for net, carried in zip((solver.net, *solver.test_nets), state.get("memory", []), strict=False):
-            for layer in net.wired:
-                layer.memory = [torch.tensor(values, device=net.device) for values in carried.get(layer.name, ())]
+            for name, layer in _named(net):
+                layer.memory = [torch.tensor(values, device=net.device) for values in carried.get(name, ())]
     except CaffeError:
         raise
     except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as problem:
@@ -71,12 +81,12 @@ def restore(solver: Solver, state_file: str) -> None:
         ) from problem
 
 
-def _readers(net: Net) -> dict[str, Any]:
-    return {layer.name: layer.state() for layer in net.wired if layer.is_data}
-
-
-def _memory(net: Net) -> dict[str, Any]:
-    return {layer.name: [values.tolist() for values in layer.memory] for layer in net.wired if layer.memory}
+def _named(net: Net) -> Iterator[tuple[str, Layer]]:
+    """The net's layers by name; those of a name that came before get a number after it."""
+    seen: Counter[str] = Counter()
+    for layer in net.wired:
+        seen[layer.name] += 1
+        yield layer.name if seen[layer.name] == 1 else f"{layer.name}#{seen[layer.name]}", layer
 
 
 def _encode(random: dict[str, Any]) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -65,6 +66,7 @@ class SGDSolver(Solver):
     """
 
     histories = 1  # arrays a parameter that the rule remembers
+    remembers_gradients: ClassVar[bool] = False  # whether a history goes on where the rate is 0
     norm: torch.Tensor | None = None
     """Joint L2 norm of the last gradients before they were clipped, no axes, on the device; None where they are not."""
 
@@ -73,6 +75,23 @@ class SGDSolver(Solver):
         self.history = [torch.zeros(shape, device=self.net.device) for shape in shapes]
         if self.param.regularization_type not in ("L1", "L2"):
             raise SolverError(f"Unknown regularization type: {self.param.regularization_type} (known types: L1, L2)")
+        self._find_resting()
+
+    def restore(self, state_file: str) -> None:
+        """Go on from a ``.solverstate``, with its history."""
+        super().restore(state_file)
+        self._find_resting()
+
+    def _find_resting(self) -> None:
+        """Note the frozen parameters that an update leaves as they are, history included, while none has a gradient.
+
+        What was frozen after it had learned goes on by its momentum, as in Caffe.
+        """
+        self._resting: set[int] = set()
+        for number, parameter in enumerate(self.net.learnable):
+            moves = parameter.lr_mult or (self.remembers_gradients and self.param.weight_decay * parameter.decay_mult)
+            if not moves and not any(values.any() for values in self.history[number :: len(self.net.learnable)]):
+                self._resting.add(number)
 
     def apply_update(self) -> None:
         """Update every learnable parameter from its gradient; afterwards its diff holds what was subtracted.
@@ -119,8 +138,8 @@ class SGDSolver(Solver):
         """Parameters in groups, which a GPU updates with a few calls."""
         count, groups = len(self.net.learnable), dict[object, list[tuple[int, Learnable]]]()
         for number, parameter in enumerate(self.net.learnable):
-            if parameter.lr_mult == 0 and not parameter.blob.has_diff:
-                continue  # frozen: nothing was computed and nothing moves
+            if number in self._resting and not parameter.blob.has_diff:
+                continue
             kind = parameter.lr_mult, parameter.decay_mult
             groups.setdefault(kind, []).append((number, parameter))
         for group in groups.values():

@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from enum import Enum
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 
@@ -45,6 +45,8 @@ class Solver:
         extensions: what watches the run.
         iteration: does forward, backward and update and gives the loss, in the place of `compute_gradients` and
             `apply_update`.
+        before_test: the run state from before the test that is under way, if one is: a run that stops or is saved in it
+            does it anew when it goes on.
         keeps_blobs: whether the train net's blobs hold their values and gradients after an iteration. It saves memory
             to let go of the gradients and, on a CPU, of the values too, unless the loss is no number.
     """
@@ -61,6 +63,7 @@ class Solver:
         self.history: list[torch.Tensor] = []
         self.extensions: list[Extension] = []
         self.keeps_blobs = True
+        self.before_test: dict[str, Any] | None = None
         self.iteration: Callable[[], torch.Tensor] | None = None
         self._callbacks: list[tuple[Callable[[], None], Callable[[], None]]] = []
         self._clock, self._displayed = time.monotonic(), 0  # when and where the last display was
@@ -157,6 +160,7 @@ class Solver:
         """Run that many iterations."""
         p = self.param
         self._losses.clear()
+        self.before_test = None
         self._clock = time.monotonic()
         for _ in range(iterations):
             if p.test_interval and self.iter % p.test_interval == 0 and (self.iter or p.test_initialization):
@@ -235,9 +239,12 @@ class Solver:
             glog.info(place, f"    {kind} net output #{number}: {name} = {value:g}{part}")
 
     def _test_all(self) -> None:
+        self.before_test = runstate.take(self)
         for number in range(len(self.test_nets)):
             if not self._stopped:
                 self._test(number)
+        if not self._stopped:
+            self.before_test = None
 
     def _test(self, number: int) -> None:
         glog.info("solver.cpp:347", f"Iteration {self.iter}, Testing net (#{number})")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import socket
@@ -9,12 +10,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from types import FrameType
 
 from caffe.errors import DeviceError
 
 COMMAND = (sys.executable, "-c", "import sys; from caffe.tools.main import main; sys.exit(main())")
+INTERRUPTED = 130
+PR_SET_PDEATHSIG = 1  # prctl(2)
 PATIENCE = 10.0
-"""Seconds that the others have to end by themselves once one has failed."""
+"""Seconds that processes have to end by themselves once one has failed, or a second signal asked them to."""
 
 
 def launch(arguments: Sequence[str], count: int) -> int:
@@ -27,16 +31,22 @@ def launch(arguments: Sequence[str], count: int) -> int:
         port = free.getsockname()[1]
     shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count)}
     processes: list[subprocess.Popen[bytes]] = []
-    handlers = {
-        number: signal.signal(number, lambda which, _: processes[0].send_signal(which))
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    }
+    stops: list[int] = []
+
+    def hand_on(number: int, _: FrameType | None) -> None:
+        stops.extend([number] if number != signal.SIGHUP else [])
+        processes[0].send_signal(number)
+
+    handlers = {number: signal.signal(number, hand_on) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
         for rank in map(str, range(count)):
             environment = {**os.environ, **shared, "RANK": rank, "LOCAL_RANK": rank}
             # a session of their own: the terminal's Ctrl-C reaches them through process 0 alone
-            processes.append(subprocess.Popen([*COMMAND, *arguments], env=environment, start_new_session=True))
-        return _wait(processes)
+            command = [*COMMAND, *arguments]
+            processes.append(
+                subprocess.Popen(command, env=environment, start_new_session=True, preexec_fn=_end_with_parent)
+            )
+        return _wait(processes, stops)
     finally:
         for process in processes:
             process.kill()
@@ -45,8 +55,19 @@ def launch(arguments: Sequence[str], count: int) -> int:
             signal.signal(number, handler)
 
 
-def _wait(processes: Sequence[subprocess.Popen[bytes]]) -> int:
+def _end_with_parent() -> None:
+    """Let this process be told to stop, by SIGTERM, when the one that started it is no more."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _wait(processes: Sequence[subprocess.Popen[bytes]], stops: Sequence[int]) -> int:
+    end = float("inf")
     while not any(codes := [process.poll() for process in processes]) and codes[0] is None:
+        if len(stops) > 1:  # asked twice: whoever hangs is not waited for
+            end = min(end, time.monotonic() + PATIENCE)
+        if time.monotonic() > end:
+            return INTERRUPTED
         time.sleep(0.1)
     first = next((i for i, code in enumerate(codes) if code), 0)
     end = time.monotonic() + PATIENCE

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,8 @@ from caffe.tools.launch import launch
 from caffe.tools.records import CsvFile, TensorBoard
 
 INTERRUPTED = 130
+SAME_STOP = 0.5
+"""Seconds within which two signals that stop a run are one."""
 
 
 def work(options: SimpleNamespace) -> int:
@@ -152,6 +155,7 @@ class _Received:
     def __init__(self) -> None:
         self.actions: set[Action] = set()
         self.stopped = False
+        self._when = 0.0
 
     def take(self) -> Action:
         """Give an action once, a snapshot before a stop."""
@@ -162,10 +166,15 @@ class _Received:
         return Action.NONE
 
     def put(self, action: Action) -> None:
-        """Note an action; a second stop does not wait for the iteration to end."""
-        if action is Action.STOP and self.stopped:
-            raise KeyboardInterrupt
-        self.stopped |= action is Action.STOP
+        """Note an action; a second stop does not wait for the iteration to end.
+
+        One that follows at once is the same, sent to a run's every process and handed on by the first of them.
+        """
+        if action is Action.STOP:
+            if self.stopped and time.monotonic() - self._when > SAME_STOP:
+                raise KeyboardInterrupt
+            if not self.stopped:
+                self.stopped, self._when = True, time.monotonic()
         self.actions.add(action)
 
 

@@ -100,6 +100,17 @@ def test_a_hopeless_probability_is_held(make_layer: MakeLayer) -> None:
     np.testing.assert_allclose(net.blobs["x0"].diff, [[0, -0.5e20], [0, -0.5e20]], rtol=1e-6)
 
 
+@pytest.mark.parametrize("scores", [[0, 1e4, 1, 2], [-1e18, 1e18, 0, 0], [-1e38, 3e38, 0, 0], [-np.inf, 0, 0, 0]])
+def test_a_hopeless_loss_reads_the_same_whatever_the_scores(make_layer: MakeLayer, scores: list[float]) -> None:
+    """The values are BVLC's: minus the logarithms of float32's smallest normal number and of 1e-20."""
+    x, label = np.array([scores], np.float32), np.array([0])
+    for kind, matrix, expected in (("SoftmaxWithLoss", (), 87.3365), ("InfogainLoss", (np.eye(4),), 46.0517)):
+        net = make_layer(kind, [x, label, *matrix])
+        assert f"{float(net.forward()['y0']):g}" == f"{expected:g}"
+        net.backward()
+        np.testing.assert_allclose(net.blobs["x0"].diff[0], softmax(x.astype(float), 1)[0] - [1, 0, 0, 0], atol=1e-6)
+
+
 def test_infogain_goes_on_learning_where_its_value_is_held(make_layer: MakeLayer) -> None:
     net = make_layer("InfogainLoss", [np.array([[100, 0]]), np.array([1]), np.eye(2)])
     net.forward()

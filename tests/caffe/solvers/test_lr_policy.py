@@ -52,6 +52,7 @@ def test_current_step_counts_the_drops() -> None:
         (param("step", gamma=0.1, stepsize=0), r"this->param_.stepsize\(\) > 0 \(0 vs. 0\)"),
         (param("step", gamma=0.1), "'step' needs stepsize"),
         (param("poly", power=1), "'poly' needs max_iter"),
+        (param("inv", gamma=-0.5, power=0.5), r"this->param_.gamma\(\) >= 0 \(-0.5 vs. 0\) lr_policy 'inv'"),
     ],
 )
 def test_mistakes(settings: SolverParameter, words: str) -> None:

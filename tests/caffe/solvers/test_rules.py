@@ -130,6 +130,26 @@ def test_parameters_updated_in_parts_and_together(
         np.testing.assert_allclose(blob.data, w - update, rtol=2e-4, atol=2e-6)
 
 
+@pytest.mark.parametrize("name", RULES)
+def test_what_is_frozen_after_it_has_learned_goes_on_by_its_history(name: str, tmp_path: Path) -> None:
+    """Weight decay is part of the gradient that a rule remembers, whatever the rate."""
+    step, settings = RULES[name]
+    rules = f'type: "{name}" {settings} weight_decay: 0.01'
+    learned, frozen = solver_of(tmp_path, rules), solver_of(tmp_path, rules, NET.replace("lr_mult: 1", "lr_mult: 0"))
+    learned.step(3)
+    learned.snapshot()
+    frozen.restore(f"{tmp_path}/s_iter_3.solverstate")
+    weights = frozen.net.params["fc"][0].data.astype(np.float64)
+    half = len(learned.net.learnable)
+    history = [values.numpy().astype(np.float64) for values in frozen.history[::half]]
+    for t in (4, 5):
+        frozen.step(1)
+        weights = weights - step(0.01 * weights, 0.0, history, t)
+        np.testing.assert_allclose(frozen.net.params["fc"][0].data, weights, rtol=1e-5, atol=1e-7)
+        for mine, expected in zip(frozen.history[::half], history, strict=True):
+            np.testing.assert_allclose(mine, expected, rtol=1e-4, atol=1e-9)
+
+
 def test_clipping_scales_all_gradients_by_their_joint_norm(tmp_path: Path) -> None:
     solver = solver_of(tmp_path, 'type: "SGD" clip_gradients: 0.01')
     blobs = solver.net.params["fc"]
@@ -186,3 +206,9 @@ def test_momentum_does_not_go_with_every_rule(name: str, tmp_path: Path) -> None
 def test_rms_decay_below_one(tmp_path: Path) -> None:
     with pytest.raises(caffe.CaffeError, match="rms_decay should lie between 0 and 1"):
         solver_of(tmp_path, 'type: "RMSProp" rms_decay: 1')
+
+
+@pytest.mark.parametrize("setting", ["momentum: 1", "momentum2: 2"])
+def test_adam_s_momenta_below_one(setting: str, tmp_path: Path) -> None:
+    with pytest.raises(caffe.CaffeError, match=f"Adam's {setting.replace(':', ' is')}: it should lie between 0 and 1"):
+        solver_of(tmp_path, f'type: "Adam" {setting}')

@@ -14,6 +14,7 @@ from words import words_net
 
 import caffe
 from caffe.proto.binary import read_state
+from caffe.solvers.solver import Action
 
 Job = Callable[..., Path]
 
@@ -156,6 +157,55 @@ def test_a_stopped_and_resumed_run_equals_the_one_that_never_stopped(job: Job, k
             np.testing.assert_array_equal(mine.data, theirs.data)
     for mine, theirs in zip(whole.history, second.history, strict=True):
         assert torch.equal(mine, theirs)
+
+
+def test_a_run_that_stops_in_a_test_does_it_anew(job: Job) -> None:
+    """To the bit: what the test had read and drawn by then is there again."""
+    drawn = (
+        'layer { name: "noise" type: "DummyData" top: "noise" include { phase: TEST } '
+        'dummy_data_param { shape { dim: 1 } data_filler { type: "gaussian" } } }\n'
+    )
+    make = lambda: caffe.get_solver(  # noqa: E731
+        str(
+            job(
+                lambda net: net + drawn,
+                lambda text: text.replace("snapshot: 10", "").replace("test_iter: 1", "test_iter: 3"),
+            )
+        )
+    )
+    whole = make()
+    whole.step(14)
+    first = make()
+    polls = iter([Action.NONE, Action.SNAPSHOT])
+    first.step(10)
+    first.poll_testing = lambda: next(polls, Action.NONE)
+    first.step(1)
+    second = make()
+    second.restore("tiny_iter_10.solverstate")
+    second.step(4)
+    for name, blobs in whole.net.params.items():
+        for mine, theirs in zip(blobs, second.net.params[name], strict=True):
+            np.testing.assert_array_equal(mine.data, theirs.data)
+    np.testing.assert_array_equal(whole.test_nets[0].blobs["noise"].data, second.test_nets[0].blobs["noise"].data)
+    for solver in (whole, first, second):
+        solver.close()
+
+
+def test_data_layers_of_one_name_go_on_each_where_it_was(job: Job) -> None:
+    more = (
+        'layer { name: "data" type: "ImageData" top: "x" top: "y" transform_param { crop_size: 9 mirror: true } '
+        'image_data_param { source: "list.txt" batch_size: 2 shuffle: true } }\n'
+    )
+    solver, other = (caffe.get_solver(str(job(lambda net: net + more))) for _ in range(2))
+    solver.step(2)
+    solver.snapshot()
+    solver.step(1)
+    other.restore("tiny_iter_2.solverstate")
+    other.step(1)
+    for name in ("data", "x", "y"):
+        np.testing.assert_array_equal(solver.net.blobs[name].data, other.net.blobs[name].data)
+    for each in (solver, other):
+        each.close()
 
 
 @pytest.mark.parametrize("kind", ["LSTM", "RNN"])

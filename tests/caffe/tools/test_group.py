@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,6 +20,7 @@ from caffe.proto.binary import read_weights
 from caffe.tools.launch import COMMAND
 
 NET = """
+force_backward: true
 layer {{ name: "d" type: "{data}" top: "x" top: "y" {source} transform_param {{ scale: 0.01 }} }}
 layer {{ name: "conv" type: "Convolution" bottom: "x" top: "conv"
          convolution_param {{ num_output: 4 kernel_size: 3 weight_filler {{ type: "xavier" }} }} }}
@@ -69,8 +72,8 @@ def weights(path: Path) -> list[np.ndarray]:
 
 @pytest.mark.parametrize(
     ("processes", "rule", "source"),
-    [(2, SGD + "iter_size: 2 ", LIST), (4, ADAM, LMDB), (4, SGD, LIST)],
-    ids=["two, iter_size", "four, Adam, LMDB", "four"],
+    [(2, SGD + "iter_size: 2 ", LIST), (4, ADAM, LMDB), (4, SGD.replace("gradients: 5", "gradients: 0.2"), LIST)],
+    ids=["two, iter_size", "four, Adam, LMDB", "four, clipped"],
 )
 def test_as_one_with_the_joined_batch(folder: Path, processes: int, rule: str, source: str) -> None:
     rule += "max_iter: 7"  # several epochs
@@ -97,9 +100,35 @@ def test_it_goes_on_from_a_snapshot(folder: Path) -> None:
         np.testing.assert_array_equal(b, a)
 
 
-def running(folder: Path, solver: str) -> tuple[subprocess.Popen[bytes], list[int]]:
+def test_processes_with_other_snapshots_do_not_go_on(folder: Path, tmp_path: Path) -> None:
+    """Two machines, each with its own disk, of which one has no snapshot."""
+    rule = SGD + "snapshot: 3 "
+    train(folder, write(folder, "run", 2, rule + "max_iter: 3"), 1)
+    write(folder, "run", 2, rule + "max_iter: 6")
+    second = tmp_path / "second"
+    shutil.copytree(folder, second)
+    for path in second.glob("run_iter_*"):
+        path.unlink()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
+    runs = [
+        subprocess.Popen(
+            [*COMMAND, "train", "-solver", "run.solver", "-resume"],
+            cwd=place,
+            env={**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": "0", "OMP_NUM_THREADS": "1"},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank, place in enumerate((folder, second))
+    ]
+    said = [run.communicate(timeout=120)[1] for run in runs]
+    assert [run.returncode for run in runs] == [1, 1]
+    assert "would go on from different iterations, 0 to 3" in said[0].splitlines()[-1]
+
+
+def running(folder: Path, solver: str, launch: str = LAUNCH) -> tuple[subprocess.Popen[bytes], list[int]]:
     """Two processes in the midst of training, and the ids of the workers; what they say goes to the file ``log``."""
-    command = [sys.executable, "-c", LAUNCH, "2", "train", "-solver", solver]
+    command = [sys.executable, "-c", launch, "2", "train", "-solver", solver]
     environment = {**os.environ, "GLOG_minloglevel": "0", "OMP_NUM_THREADS": "1"}
     with (folder / "log").open("wb") as log:
         launcher = subprocess.Popen(command, cwd=folder, env=environment, stderr=log)
@@ -134,6 +163,46 @@ def test_an_interrupt_ends_all_at_one_iteration(folder: Path) -> None:
     assert "Optimization stopped early." in text
     assert len(list(folder.glob("run_iter_*.caffemodel"))) == 1
     assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
+
+
+def gone(workers: Sequence[int]) -> bool:
+    """Whether they end within a minute."""
+    end = time.monotonic() + 60
+    while any(Path(f"/proc/{worker}").exists() for worker in workers) and time.monotonic() < end:
+        time.sleep(0.1)
+    return not any(Path(f"/proc/{worker}").exists() for worker in workers)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it finds the processes under /proc")
+def test_one_signal_to_all_processes_is_one_stop(folder: Path) -> None:
+    """What systemd and Slurm do."""
+    launcher, workers = running(folder, write(folder, "run", 2, SGD + "max_iter: 100000000"))
+    for number in (launcher.pid, *workers):
+        os.kill(number, signal.SIGTERM)
+    assert launcher.wait(60) == 130
+    assert len(list(folder.glob("run_iter_*.solverstate"))) == 1
+    assert gone(workers)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there is no prctl elsewhere")
+def test_processes_do_not_outlive_their_launcher(folder: Path) -> None:
+    launcher, workers = running(folder, write(folder, "run", 2, SGD + "max_iter: 100000000"))
+    launcher.kill()
+    launcher.wait(60)
+    assert gone(workers)
+    assert len(list(folder.glob("run_iter_*.solverstate"))) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it finds the processes under /proc")
+def test_a_second_interrupt_does_not_wait_for_who_hangs(folder: Path) -> None:
+    impatient = LAUNCH.replace("launch import launch", "launch import launch; launch.__globals__['PATIENCE'] = 1")
+    launcher, workers = running(folder, write(folder, "run", 2, SGD + "max_iter: 100000000"), impatient)
+    os.kill(workers[1], signal.SIGSTOP)
+    for _ in range(2):
+        launcher.send_signal(signal.SIGINT)
+        time.sleep(0.2)
+    assert launcher.wait(60) == 130
+    assert gone(workers)
 
 
 def test_more_processes_than_gpus(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
