@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from oxford102.errors import ToolError
 from oxford102.files import write_whole
+from oxford102.lists import read_names
 from oxford102.picture_sources import SUFFIXES as PICTURES
 from oxford102.plots import SUFFIXES, draw_prediction, save_figure
 from oxford102.runtime import check_weights, load_caffe, use_device
@@ -200,14 +201,13 @@ def mean_picture(path: Path) -> NDArray[np.float64]:
 def class_names(labels: Path | None, classes: int) -> list[str]:
     """A name for each of the net's outputs: from `labels`, else from data/labels.txt, else by number.
 
-    Raises ToolError where `labels` has another number of names, one a line.
+    Raises ToolError where `labels` has another number of names, one a line, or a file has none.
     """
     path = labels or next(filter(Path.is_file, LABELS), None)
     if path is None:
         problem = "no data/labels.txt"
     else:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-        names = [line.strip() for line in lines if line.strip()]
+        names = read_names(path)
         if len(names) == classes:
             return names
         problem = f"{path} has {len(names)} names, the net has {classes} outputs"

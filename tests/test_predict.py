@@ -177,7 +177,7 @@ def test_names_may_be_missing(run: Run, folder: Path) -> None:
         (["pictures/red.png", *NET[:2], "absent.npy", "20"], "absent.npy: No such file or directory"),
         (["pictures/red.png", *NET[:2], "1,2", "20"], "'1,2' is not a mean; give a .npy or .binaryproto file"),
         (["pictures/red.png", *NET[:3], "21"], "deploy.prototxt takes 20x20 pixels, not 21x21; give 20"),
-        (["pictures/red.png", *NET, "--labels", "absent.txt"], "absent.txt: No such file or directory"),
+        (["pictures/red.png", *NET, "--labels", "absent.txt"], "absent.txt: no such file; expected the names"),
         (
             ["pictures/red.png", *NET, "--labels", "deploy.prototxt"],
             "deploy.prototxt has 4 names, the net has 3 outputs",

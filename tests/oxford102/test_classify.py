@@ -185,6 +185,8 @@ def test_names_come_from_the_file_that_is_given(tmp_path: Path) -> None:
     with pytest.raises(ToolError) as error:
         classify.class_names(tmp_path / "names.txt", 3)
     assert "names.txt has 2 names, the net has 3 outputs; give a file with one name a line" in str(error.value)
+    (tmp_path / "windows.txt").write_bytes(b"\xef\xbb\xbfrose\r\nlily\r\n")
+    assert classify.class_names(tmp_path / "windows.txt", 2) == ["rose", "lily"]
 
 
 def test_names_come_from_the_data_folder_else_from_numbers(
