@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from oxford102.arguments import count
 from oxford102.classify import predict
 from oxford102.errors import exit_status
 
@@ -16,13 +17,6 @@ EXAMPLES = """examples (C stands for models/CaffeNet):
   python predict.py holiday/ C/deploy.prototxt flowers.caffemodel data/imagenet_mean.binaryproto 227 --output table.csv
   python predict.py a.jpg b.jpg C/deploy.prototxt flowers.caffemodel data/imagenet_mean.npy 227 --top 3 --json
 """
-
-
-def count(text: str) -> int:
-    """A whole number above 0."""
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number above 0")
-    return int(text)
 
 
 def parser() -> argparse.ArgumentParser:

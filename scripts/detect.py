@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from oxford102.arguments import whole
 from oxford102.errors import exit_status
 from oxford102.score import add_net_flags, detect
 
@@ -22,13 +23,6 @@ examples (N stands for --model_def models/SqueezeNet/deploy_imagenet.prototxt --
 """
 
 
-def pixels(text: str) -> int:
-    """A whole number from 0."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number of pixels")
-    return int(text)
-
-
 def parse_arguments() -> argparse.Namespace:
     """The command line; exits with 2 where it is wrong."""
     raw = argparse.RawDescriptionHelpFormatter
@@ -40,7 +34,7 @@ def parse_arguments() -> argparse.Namespace:
     what = "where the windows come from (selective_search)"
     cli.add_argument("--crop_mode", choices=modes, default="selective_search", help=what)
     what = "pixels of a window's surroundings on each side of the net's input (16)"
-    cli.add_argument("--context_pad", type=pixels, default=16, metavar="N", help=what)
+    cli.add_argument("--context_pad", type=whole, default=16, metavar="N", help=what)
     return cli.parse_args()
 
 

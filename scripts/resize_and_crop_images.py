@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from oxford102.arguments import count
 from oxford102.errors import exit_status
 from oxford102.resize import LIBRARIES, read_names, resize_and_crop
 
@@ -18,13 +19,6 @@ examples:
 """
 
 
-def above_zero(text: str) -> int:
-    """A whole number above 0."""
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number above 0")
-    return int(text)
-
-
 def parse_arguments() -> argparse.Namespace:
     """The command line; exits with 2 where it is wrong."""
     raw = argparse.RawDescriptionHelpFormatter
@@ -33,10 +27,10 @@ def parse_arguments() -> argparse.Namespace:
     cli.add_argument("--input", required=True, metavar="LIST", help=what)
     cli.add_argument("--input_folder", type=Path, required=True, metavar="DIR", help="the folder of the pictures")
     cli.add_argument("--output_folder", type=Path, required=True, metavar="DIR", help="where the squares go")
-    cli.add_argument("--output_side_length", type=above_zero, default=256, metavar="N", help="pixels of a side (256)")
+    cli.add_argument("--output_side_length", type=count, default=256, metavar="N", help="pixels of a side (256)")
     what = "opencv, bilinear and faster, or pil, Lanczos and always JPEG (opencv)"
     cli.add_argument("--image_lib", type=str.lower, choices=tuple(LIBRARIES), default="opencv", help=what)
-    cli.add_argument("--num_clients", type=above_zero, default=0, metavar="N", help="threads (one a core)")
+    cli.add_argument("--num_clients", type=count, default=0, metavar="N", help="threads (one a core)")
     return cli.parse_args()
 
 

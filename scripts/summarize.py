@@ -16,6 +16,7 @@ import sys
 from caffe import glog
 from caffe.errors import CaffeError
 from caffe.tools.summarize import summarize
+from oxford102.arguments import count
 
 
 def sizes(text: str) -> tuple[int, ...]:
@@ -31,13 +32,10 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("net", metavar="NET.prototxt")
     parser.add_argument("--phase", choices=("TRAIN", "TEST"), default="TRAIN", help="which layers the net has (TRAIN)")
-    parser.add_argument("--batch", type=int, metavar="N", help="items in a batch (what the prototxt says)")
+    parser.add_argument("--batch", type=count, metavar="N", help="items in a batch (what the prototxt says)")
     about = "shape of an item of a data layer (crop_size, or new_height and new_width; 3 channels, or 1 of grey ones)"
     parser.add_argument("--shape", type=sizes, metavar="C,H,W", help=about)
-    arguments = parser.parse_args()
-    if arguments.batch is not None and arguments.batch < 1:
-        parser.error(f"--batch {arguments.batch}: expected a number above 0")
-    return arguments
+    return parser.parse_args()
 
 
 def main() -> int:
