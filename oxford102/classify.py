@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 from tqdm import tqdm
 
-from oxford102.errors import ToolError
+from oxford102.errors import ToolError, told
 from oxford102.files import write_whole
 from oxford102.lists import read_names
 from oxford102.picture_sources import SUFFIXES as PICTURES
 from oxford102.plots import SUFFIXES, draw_prediction, save_figure
-from oxford102.runtime import check_weights, load_caffe, use_device
+from oxford102.runtime import check_weights, load_caffe, picture_net, use_device
 
 LABELS = (Path("data/labels.txt"), Path(__file__).resolve().parent.parent / "data" / "labels.txt")
 CROPS = 10
@@ -111,14 +111,9 @@ def open_net(deploy: Path, model: Path, size: int, resize: int = 256, gpu: int |
     for path in (deploy, model):
         if not path.is_file():
             raise ToolError(f"{path}: no such file")
-    caffe = load_caffe()
-    try:
+    with told(f"--gpu {gpu}", Exception):
         use_device(gpu)
-        net = caffe.Classifier(str(deploy), str(model), raw_scale=255, channel_swap=(2, 1, 0))
-    except IndexError as error:
-        raise ToolError(f"{deploy}: the net has no input; give the deploy prototxt, not the one of training") from error
-    except Exception as error:  # pycaffe raises plain ones too
-        raise ToolError(f"{deploy} with {model}: {' '.join(str(error).split())}") from error
+    net = picture_net("Classifier", deploy, model, raw_scale=255, channel_swap=(2, 1, 0))
     if len(net.inputs) > 1:
         raise ToolError(
             f"{deploy} has {len(net.inputs)} inputs, {', '.join(net.inputs)}; give a net with one, of pictures"

@@ -1,14 +1,29 @@
-"""The toolkit's one exception, and the one place that turns it into an exit status."""
+"""The toolkit's one exception, how others become it, and the one place that turns it into an exit status."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 
 class ToolError(RuntimeError):
     """Something the user can mend; the message names the file, what was expected, what came and the cure."""
+
+
+@contextmanager
+def told(what: str, *kinds: type[Exception]) -> Iterator[None]:
+    """Turn errors of these kinds into a ToolError about `what`, in one line.
+
+    What names its file already passes as it is: a ToolError, or an error of the system.
+    """
+    try:
+        yield
+    except (ToolError, OSError):
+        raise
+    except kinds as error:
+        raise ToolError(f"{what}: {' '.join(str(error).split())}") from error
 
 
 def exit_status(command: str, work: Callable[[], None]) -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
@@ -22,7 +21,7 @@ from tqdm import tqdm
 
 from caffe.proto import caffe_pb2
 from oxford102.cache import Need, check_room
-from oxford102.errors import ToolError
+from oxford102.errors import ToolError, told
 from oxford102.feature_net import Cut, find_cut, input_net, small_net
 from oxford102.feature_pictures import Reader, Variant
 from oxford102.feature_store import Row, disk_size, hdf5_writer, lmdb_writer
@@ -93,23 +92,12 @@ def cache_features(job: Job) -> None:
     part = part_of(job.output)
     shutil.rmtree(part, ignore_errors=True)
     try:
-        with told(str(job.model)):
+        with told(str(job.model), RuntimeError, ValueError, lmdb.Error):
             Maker(job, solver_path).make(part)
         _into_place(part, job.output)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     print(f"{job.output}: ready; its README.md has the commands")
-
-
-@contextmanager
-def told(what: str) -> Iterator[None]:
-    """Turn what the runtime raises into a ToolError about `what`."""
-    try:
-        yield
-    except ToolError:
-        raise
-    except (RuntimeError, ValueError, lmdb.Error) as error:
-        raise ToolError(f"{what}: {' '.join(str(error).split())}") from error
 
 
 def _into_place(part: Path, output: Path) -> None:

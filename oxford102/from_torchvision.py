@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from oxford102.errors import ToolError
+from oxford102.errors import ToolError, told
 from oxford102.files import check_folder
 from oxford102.runtime import build_net
 from oxford102.weights import CONVERTED
@@ -103,10 +103,8 @@ def convert(source: Path, output: Path) -> None:
     # the net's name stands in the caffemodel too
     net = build_net(re.sub('^name: "[^"]*', rf"\g<0>{CONVERTED}", deploy.read_text("utf-8"), flags=re.MULTILINE))
     fill(net, network, source, state)
-    try:
+    with told(str(output), RuntimeError):
         net.save(str(output))
-    except RuntimeError as error:
-        raise ToolError(f"{output}: {' '.join(str(error).split())}") from error
     print(f"{output}: torchvision's {network.name}, {len(state)} tensors, for models/{network.model}; mean {MEAN}")
 
 

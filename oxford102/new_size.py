@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from caffe.proto import caffe_pb2
-from oxford102.errors import ToolError
+from oxford102.errors import ToolError, told
 from oxford102.feature_net import input_net
 from oxford102.retarget import data_param, heads
 from oxford102.runtime import build_net
@@ -73,8 +73,6 @@ def _weights(net: Any, path: Path) -> dict[str, list[tuple[int, ...]]]:
     """{layer: shapes of its weights} of a net in the phase TEST."""
     side = _side(net)
     probe = input_net(net, (1, 3, side, side), (1,), caffe_pb2.TEST, path)
-    try:
+    with told(f"{path} does not take pictures of {side} x {side}", RuntimeError):
         made = build_net(probe)
-    except RuntimeError as error:
-        raise ToolError(f"{path} does not take pictures of {side} x {side}: {' '.join(str(error).split())}") from error
     return {name: [tuple(blob.shape) for blob in blobs] for name, blobs in made.params.items()}

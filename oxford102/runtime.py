@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from oxford102.errors import ToolError
+from oxford102.errors import ToolError, told
 
 
 def load_caffe() -> Any:
@@ -39,6 +39,16 @@ def build_net(message: object) -> Any:
         path = Path(folder, "net.prototxt")
         path.write_text(str(message), "utf-8")
         return caffe.Net(str(path), caffe.TEST)
+
+
+def picture_net(kind: str, prototxt: Path, weights: Path, **preparation: Any) -> Any:
+    """The net as a caffe.Classifier or caffe.Detector; raises ToolError where the files make none."""
+    with told(f"{prototxt} with {weights}", Exception):  # pycaffe raises plain ones too
+        try:
+            return getattr(load_caffe(), kind)(str(prototxt), str(weights), **preparation)
+        except IndexError as error:
+            cure = "give the deploy prototxt, not the one of training"
+            raise ToolError(f"{prototxt}: the net has no input; {cure}") from error
 
 
 def check_weights(net: Any, prototxt: Path, weights: Path, layers: Iterable[str] | None = None) -> None:

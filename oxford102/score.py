@@ -7,7 +7,6 @@ import csv
 import io
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from oxford102.classify import load_picture, mean_picture
-from oxford102.errors import ToolError
+from oxford102.errors import ToolError, told
 from oxford102.files import check_folder, write_whole
-from oxford102.runtime import check_weights, load_caffe
+from oxford102.runtime import check_weights, load_caffe, picture_net
 
 ROOT = Path(__file__).resolve().parent.parent
 MODEL = ROOT / "models" / "bvlc_reference_caffenet"
@@ -64,17 +63,6 @@ def height_and_width(text: str) -> list[int]:
     return numbers
 
 
-@contextmanager
-def _told(what: str) -> Iterator[None]:
-    """Turn what pycaffe raises, down to plain Exception, into a ToolError about `what`."""
-    try:
-        yield
-    except (ToolError, OSError):
-        raise
-    except Exception as error:
-        raise ToolError(f"{what}: {' '.join(str(error).split())}") from error
-
-
 def open_net(kind: str, args: argparse.Namespace, **more: Any) -> Any:
     """The caffe.Classifier or caffe.Detector that the flags describe; raises ToolError where there is none."""
     for flag in ("model_def", "pretrained_model"):
@@ -82,17 +70,12 @@ def open_net(kind: str, args: argparse.Namespace, **more: Any) -> Any:
             raise ToolError(f"{getattr(args, flag)}: no such file; name the right one with --{flag}")
     mean = channel_means(Path(args.mean_file)) if args.mean_file else None
     caffe = load_caffe()
-    with _told("--gpu"):
+    with told("--gpu", Exception):
         caffe.set_mode_gpu() if args.gpu else caffe.set_mode_cpu()
     print("GPU mode" if args.gpu else "CPU mode")
-    more |= {"mean": mean, "input_scale": args.input_scale, "raw_scale": args.raw_scale}
-    with _told(f"{args.model_def} with {args.pretrained_model}"):
-        try:
-            net = getattr(caffe, kind)(
-                str(args.model_def), str(args.pretrained_model), channel_swap=args.channel_swap, **more
-            )
-        except IndexError as error:
-            raise ToolError(f"{args.model_def}: the net has no input; give a deploy prototxt") from error
+    more |= {"mean": mean, "channel_swap": args.channel_swap}
+    more |= {"input_scale": args.input_scale, "raw_scale": args.raw_scale}
+    net = picture_net(kind, args.model_def, args.pretrained_model, **more)
     check_weights(net, args.model_def, args.pretrained_model)
     return net
 
@@ -124,7 +107,7 @@ def classify(args: argparse.Namespace) -> None:
     bar = tqdm(total=len(inputs), unit=" pictures", disable=None if len(inputs) > AT_ONCE else True)
     for chunk in _chunks(inputs):
         pictures = [load_picture(entry) if isinstance(entry, Path) else entry for entry in chunk]
-        with _told(str(args.model_def)):
+        with told(str(args.model_def), Exception):
             scores.append(net.predict(pictures, not args.center_only))
         bar.update(len(chunk))
     bar.close()
@@ -174,7 +157,7 @@ def detect(args: argparse.Namespace) -> None:
         raise ToolError(f"{args.input_file}: --crop_mode {args.crop_mode} takes a {wanted} file with {what}")
     start = time.monotonic()
     print("Loading input...")
-    with _told(str(args.input_file)):
+    with told(str(args.input_file), Exception):
         if args.crop_mode == "list":
             windows = read_windows(args.input_file)
             found = _score_windows(open_net("Detector", args, context_pad=args.context_pad), windows)

@@ -9,7 +9,7 @@ import numpy as np
 from google.protobuf import text_format
 from numpy.typing import NDArray
 
-from oxford102.errors import ToolError
+from oxford102.errors import told
 from oxford102.files import check_folder, write_whole
 from oxford102.runtime import check_weights, load_caffe
 
@@ -36,10 +36,8 @@ def export(deploy: Path, model: Path, output: Path) -> None:
     for path in (deploy, model):
         path.open("rb").close()  # its own error where there is no such file
     caffe = load_caffe()
-    try:
+    with told(f"{deploy} with {model}", RuntimeError):
         net = caffe.Net(str(deploy), caffe.TEST, weights=str(model))
-    except RuntimeError as error:
-        raise ToolError(f"{deploy} with {model}: {' '.join(str(error).split())}") from error
     check_weights(net, deploy, model)
     prototxt = deploy.read_text()
     state = state_dict(net, transposed(prototxt))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from oxford102.errors import ToolError
+from oxford102.errors import ToolError, told
 
 
 def train(solver_file: Path, snapshot: Path | None, gpus: Sequence[int], timing: bool) -> None:
@@ -23,15 +23,13 @@ def train(solver_file: Path, snapshot: Path | None, gpus: Sequence[int], timing:
         raise ToolError(f"--gpus {' '.join(map(str, gpus))}: training runs on one GPU; name one")
     import caffe  # here, so that asking for --help does not load the runtime
 
-    try:
+    with told(str(solver_file), RuntimeError, ValueError):
         caffe.init_log(0)
         caffe.log(f"Using device {_choose(caffe, gpus)}")
         solver = caffe.get_solver(str(solver_file))
         if timing:
             log_times(solver, caffe.Timer, caffe.log)
         solver.solve(str(snapshot)) if snapshot else solver.solve()
-    except (RuntimeError, ValueError) as error:
-        raise ToolError(f"{solver_file}: {' '.join(str(error).split())}") from error
 
 
 def _choose(caffe: Any, gpus: Sequence[int]) -> str:

@@ -92,7 +92,8 @@ def test_a_net_without_input_is_told(small: Path, run: Run) -> None:
     (small / "deploy.prototxt").write_text(layer)
     done = run("classify.py", "pictures/a.png", "o", *NET, *MEAN)
     assert done.returncode == 1
-    assert done.stderr == "classify.py: error: deploy.prototxt: the net has no input; give a deploy prototxt\n"
+    cure = "give the deploy prototxt, not the one of training"
+    assert done.stderr == f"classify.py: error: deploy.prototxt: the net has no input; {cure}\n"
 
 
 @pytest.mark.parametrize("args", [["a"], ["a", "b", "--images_dim", "256"], ["a", "b", "--channel_swap", "r,g,b"]])
