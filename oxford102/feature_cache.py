@@ -26,7 +26,7 @@ from oxford102.feature_net import Cut, find_cut, input_net, small_net
 from oxford102.feature_pictures import Reader, Variant
 from oxford102.feature_store import Row, disk_size, hdf5_writer, lmdb_writer
 from oxford102.files import part_of, write_whole
-from oxford102.new_model import read_command
+from oxford102.model_folder import read_command, those_beside
 from oxford102.prototxt import net_text
 from oxford102.reschedule import solver_text
 from oxford102.retarget import data_layer, layer_notes, path_from, read_message
@@ -83,8 +83,7 @@ def cache_features(job: Job) -> None:
     """Write the folder, whole; raises ToolError where model, weights or pictures are not as they should be."""
     solver_path = job.model / "solver.prototxt"
     if not solver_path.is_file():
-        known = ", ".join(sorted(path.parent.name for path in job.model.parent.glob("*-frozen/solver.prototxt")))
-        raise ToolError(f"{job.model}: no solver.prototxt in such a folder" + (f"; there are {known}" if known else ""))
+        raise ToolError(f"{job.model}: no solver.prototxt in such a folder{those_beside(job.model, '*-frozen')}")
     if job.output.resolve() == job.model.resolve():
         raise ToolError(f"{job.output} is the model itself; choose another -o")
     if job.output.exists() and not (job.force and job.output.is_dir()):

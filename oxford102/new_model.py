@@ -6,7 +6,6 @@ solver*.prototxt with the net that it names, test*.prototxt and deploy.prototxt.
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterable
@@ -20,6 +19,7 @@ from oxford102.catalog import DEMO, OXFORD102
 from oxford102.errors import ToolError
 from oxford102.files import part_of, write_whole
 from oxford102.lists import SPLITS, read_list, read_names
+from oxford102.model_folder import read_command, those_beside
 from oxford102.new_size import set_size
 from oxford102.prototxt import net_text
 from oxford102.reschedule import Passes, new_iterations, reschedule, solver_text
@@ -77,24 +77,10 @@ class Job:
     crop: int | None = None
 
 
-@dataclass(frozen=True)
-class Command:
-    """What the comment of a solver file says: its weights, as a path, and its GPUs."""
-
-    weights: Path | None
-    gpu: str
-
-    @property
-    def gpus(self) -> int:
-        """How many GPUs."""
-        return len(self.gpu.split(",")) if self.gpu else 1
-
-
 def new_model(job: Job) -> None:
     """Write the folder, whole; raises ToolError where source or data are not as they should be."""
     if not job.source.is_dir():
-        known = ", ".join(sorted(path.parent.name for path in job.source.parent.glob("*/solver.prototxt")))
-        raise ToolError(f"{job.source}: no such model folder" + (f"; there are {known}" if known else ""))
+        raise ToolError(f"{job.source}: no such model folder{those_beside(job.source)}")
     if job.output.exists() and not (job.force and job.output.is_dir()):
         raise ToolError(f"{job.output} exists; choose another -o, or give --force to replace its prototxts")
     if job.output.resolve() == job.source.resolve():
@@ -251,18 +237,6 @@ class Maker:
         names = {layer.name for layer in net.layer}
         kept = {renamed.get(name, name): note for name, note in notes.items()}
         return net_text(net, header, {name: note for name, note in kept.items() if name in names})
-
-
-def read_command(path: Path) -> Command:
-    """The weights and GPUs in the comment of a solver file; a pretrained-weights.caffemodel beside it else."""
-    comment = "\n".join(re.findall(r"#.*", path.read_text("utf-8")))
-    weights, gpu = (re.search(rf"-{flag}[ =]('[^']*'|\S+)", comment) for flag in ("weights", "gpu"))
-    if weights:
-        named = weights[1].strip("'")
-        return Command(Path(os.path.normpath(path.parent / named)), gpu[1] if gpu else "")
-    beside = path.parent / "pretrained-weights.caffemodel"
-    told = "caffe train" in comment  # a command without weights trains from scratch
-    return Command(beside if beside.is_file() and not told else None, gpu[1] if gpu else "")
 
 
 def _pictures(net: Any, path: Path) -> int:

@@ -32,7 +32,7 @@ from oxford102.errors import ToolError
 from oxford102.files import write_whole
 from oxford102.lists import read_list
 from oxford102.log_parser import parse_log, read_text
-from oxford102.new_model import Command, read_command
+from oxford102.model_folder import Command, read_command, those_beside
 from oxford102.results import PUBLISHED_DATA, Result, append, draw, read_results
 from oxford102.retarget import data_layer, data_param, read_message
 from oxford102.weights import WEIGHTS_NAME
@@ -203,8 +203,7 @@ class Model:
 def _solver(job: Job) -> tuple[Path, Command]:
     """The solver file for one device and the command in its comment."""
     if not job.folder.is_dir():
-        known = ", ".join(sorted(path.parent.name for path in job.root.glob("models/*/solver.prototxt")))
-        raise ToolError(f"{job.folder}: no such model folder" + (f"; there are {known}" if known else ""))
+        raise ToolError(f"{job.folder}: no such model folder{those_beside(job.folder)}")
     path, single = job.folder / "solver.prototxt", job.folder / "solver_one_gpu.prototxt"
     if not path.is_file():
         raise ToolError(f"{path}: no such file; expected a folder as those of models/")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from oxford102.arguments import whole
 from oxford102.errors import exit_status
+from oxford102.model_folder import find_model
 
 MODELS = Path(__file__).resolve().parents[1] / "models"
 EPILOG = """MODEL is the name of a folder in models/, or any folder with solver.prototxt and the net that it names.
@@ -47,8 +48,7 @@ def work(args: argparse.Namespace) -> None:
     """Find the model and cache its features."""
     from oxford102.feature_cache import Job, cache_features  # here, so that --help does not wait for the runtime
 
-    ours, theirs = MODELS / args.model, Path(args.model)
-    model = theirs if theirs.is_dir() and not ours.is_dir() else ours
+    model = find_model(args.model, MODELS)
     output = args.output or model.with_name(f"{model.name}-cached")
     how = (args.crops == "five", not args.no_mirror, args.hdf5, args.seed, args.gpu, args.force)
     cache_features(Job(model, output, args.upto, args.weights, *how))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from oxford102.arguments import above_zero, count
 from oxford102.errors import exit_status
+from oxford102.model_folder import find_model
 
 MODELS = Path(__file__).resolve().parents[1] / "models"
 EPILOG = """MODEL is the name of a folder in models/, or any folder with solver, train_val, test and deploy prototxts.
@@ -50,10 +51,8 @@ def work(args: argparse.Namespace) -> None:
     from oxford102.new_model import Job, new_model
 
     caffe.init_log(2)  # nets are only made to see whether the crop fits
-    ours, theirs = MODELS / args.model, Path(args.model)
-    source = theirs if theirs.is_dir() and not ours.is_dir() else ours
     flags = {name: value for name, value in vars(args).items() if name != "model"}
-    new_model(Job(source, **flags))
+    new_model(Job(find_model(args.model, MODELS), **flags))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 
 from oxford102.errors import exit_status
+from oxford102.model_folder import find_model
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -42,9 +43,7 @@ def work(args: argparse.Namespace) -> None:
 
     if args.table:
         return draw(ROOT / "README.md", ROOT / "results" / "results.csv")
-    ours, theirs = ROOT / "models" / args.model, Path(args.model).resolve()
-    folder = theirs if theirs.is_dir() and not ours.is_dir() else ours
-    reproduce(Job(folder, ROOT, args.gpu, args.weights, args.data))
+    reproduce(Job(find_model(args.model, ROOT / "models"), ROOT, args.gpu, args.weights, args.data))
 
 
 if __name__ == "__main__":

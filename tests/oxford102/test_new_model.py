@@ -16,7 +16,8 @@ import caffe
 from caffe.proto import caffe_pb2
 from oxford102.errors import ToolError
 from oxford102.lists import Entry, write_list
-from oxford102.new_model import Job, new_model, read_command
+from oxford102.model_folder import read_command
+from oxford102.new_model import Job, new_model
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
 FOLDERS = sorted(path.parent.name for path in MODELS.glob("*/solver.prototxt"))
