@@ -9,9 +9,14 @@ from pathlib import Path
 
 
 def find_model(name: str, models: Path) -> Path:
-    """The folder of `models` that has this name, else the one at this path; where there is none, as in `models`."""
+    """The folder of `models` that has this name, else the one at this path; where there is none, as in `models`.
+
+    `.` and the like are told by their real names, which name what is made from them.
+    """
     ours, theirs = models / name, Path(name)
-    return theirs if theirs.is_dir() and not ours.is_dir() else ours
+    if (ours / "solver.prototxt").is_file() or not theirs.is_dir():
+        return ours
+    return theirs if theirs.name not in ("", "..") else theirs.resolve()
 
 
 def those_beside(folder: Path, pattern: str = "*") -> str:

@@ -20,3 +20,11 @@ def test_a_name_is_that_of_our_model_else_a_path(tmp_path: Path, monkeypatch: py
     assert find_model("Nope", MODELS) == MODELS / "Nope"
     assert "; there are CaffeNet, CaffeNet-frozen, " in those_beside(MODELS / "Nope")
     assert those_beside(tmp_path / "Nope") == ""
+
+
+def test_where_one_stands_is_a_model_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "Mine" / "snapshots").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "Mine")
+    assert find_model(".", MODELS) == tmp_path / "Mine"
+    monkeypatch.chdir(tmp_path / "Mine" / "snapshots")
+    assert find_model("..", MODELS) == tmp_path / "Mine"
