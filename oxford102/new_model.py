@@ -30,6 +30,7 @@ from oxford102.retarget import (
     even_batches,
     heads,
     layer_notes,
+    list_of,
     new_heads,
     outputs,
     path_from,
@@ -241,9 +242,7 @@ class Maker:
 
 def _pictures(net: Any, path: Path) -> int:
     """How many pictures the source is trained on: its list's, else those of the set with as many classes."""
-    layer = data_layer(net, path, caffe_pb2.TRAIN)
-    listing = path.parent / re.sub(r"(_lmdb)?/?$", "", data_param(layer).source)
-    listing = listing if layer.type == "ImageData" else listing.with_name(f"{listing.name}.txt")
+    listing = list_of(data_layer(net, path, caffe_pb2.TRAIN), path.parent)
     if listing.is_file():
         return len(read_list(listing))
     classes = outputs(heads(net, path)[0])

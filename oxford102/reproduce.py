@@ -21,7 +21,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 from google.protobuf import text_format
 
@@ -34,7 +33,7 @@ from oxford102.lists import read_list
 from oxford102.log_parser import parse_log, read_text
 from oxford102.model_folder import Command, read_command, those_beside
 from oxford102.results import PUBLISHED_DATA, Result, append, draw, read_results
-from oxford102.retarget import data_layer, data_param, read_message
+from oxford102.retarget import data_layer, data_param, list_of, read_message
 from oxford102.weights import WEIGHTS_NAME
 
 LOGGED = ("-minloglevel=0", "-logtostderr=false")
@@ -156,7 +155,7 @@ class Model:
         """The accuracy of the trained net on the pictures of the phase TEST of `path`, each counted once."""
         net, once = self.nets[path], path
         layer = data_layer(net, path, caffe_pb2.TEST)
-        pictures, batch = _pictures(self.folder, layer), data_param(layer).batch_size
+        pictures, batch = len(read_list(list_of(layer, self.folder))), data_param(layer).batch_size
         size = next(size for size in range(min(batch, pictures), 0, -1) if pictures % size == 0)
         if size != batch:
             data_param(layer).batch_size = size
@@ -240,13 +239,6 @@ def run(command: Sequence[str], folder: Path, quiet: bool = False) -> str:
 def _inside(folder: Path, name: str | Path) -> Path:
     """A path as it is meant in `folder`, without ..; links stay."""
     return Path(os.path.normpath(folder / name))
-
-
-def _pictures(folder: Path, layer: Any) -> int:
-    """How many pictures a data layer reads: those of its list, or of the list beside its database."""
-    source = _inside(folder, data_param(layer).source)
-    listing = source if layer.type == "ImageData" else source.with_name(f"{source.name.removesuffix('_lmdb')}.txt")
-    return len(read_list(listing))
 
 
 def _last_training(logs: Path) -> str:

@@ -157,6 +157,12 @@ def data_param(layer: Any) -> Any:
     return getattr(layer, _SOURCES[layer.type])
 
 
+def list_of(layer: Any, folder: Path) -> Path:
+    """The list of a data layer's pictures, seen from `folder`: train.txt also where it reads a train_lmdb beside it."""
+    source = folder / data_param(layer).source
+    return source if layer.type == "ImageData" else source.with_name(f"{source.name.removesuffix('_lmdb')}.txt")
+
+
 def even_batches(pictures: int, limit: int) -> tuple[int, int]:
     """The size of batches and their number, to see each picture once: the largest divisor up to `limit`.
 
