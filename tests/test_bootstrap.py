@@ -159,7 +159,9 @@ def test_a_place_where_no_folder_can_be_made(tmp_path: Path) -> None:
 def test_ctrl_c(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        with subprocess.Popen([*COMMAND, "--source", url], cwd=tmp_path, stderr=subprocess.PIPE, text=True) as command:
+        with subprocess.Popen(
+            [*COMMAND, "--source", url, "--no-models"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+        ) as command:
             asking, _ = silent.accept()  # it asks, and is never answered
             with asking:
                 command.send_signal(signal.SIGINT)
