@@ -12,7 +12,7 @@ from typing import BinaryIO, cast
 from tqdm import tqdm
 
 from oxford102.errors import ToolError
-from oxford102.files import part_of
+from oxford102.files import new_folder
 from oxford102.splits import picture_name
 
 SLACK = 1 << 16  # bytes a picture that an archive may grow by, beside twice its size
@@ -25,17 +25,12 @@ def unpack_pictures(archive: Path, folder: Path, images: int) -> None:
     Raises ToolError where the archive is damaged, does not hold exactly the pictures 1..`images`, or has a
     member that is neither a file nor a folder below the place it is unpacked to.
     """
-    part = part_of(folder)
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
+    with new_folder(folder) as part:
         _extract(archive, part, images)
         _check_names(archive, part / "jpg", images)
         if folder.exists():
             shutil.rmtree(folder)
         (part / "jpg").replace(folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def is_complete(folder: Path, images: int) -> bool:

@@ -25,7 +25,7 @@ from oxford102.errors import ToolError, told
 from oxford102.feature_net import Cut, find_cut, input_net, small_net
 from oxford102.feature_pictures import Reader, Variant
 from oxford102.feature_store import Row, disk_size, hdf5_writer, lmdb_writer
-from oxford102.files import part_of, write_whole
+from oxford102.files import new_folder, write_whole
 from oxford102.model_folder import read_command, those_beside
 from oxford102.prototxt import net_text
 from oxford102.reschedule import solver_text
@@ -88,14 +88,10 @@ def cache_features(job: Job) -> None:
         raise ToolError(f"{job.output} is the model itself; choose another -o")
     if job.output.exists() and not (job.force and job.output.is_dir()):
         raise ToolError(f"{job.output} exists; choose another -o, or give --force to replace what was cached there")
-    part = part_of(job.output)
-    shutil.rmtree(part, ignore_errors=True)
-    try:
+    with new_folder(job.output) as part:
         with told(str(job.model), RuntimeError, ValueError, lmdb.Error):
             Maker(job, solver_path).make(part)
         _into_place(part, job.output)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     print(f"{job.output}: ready; its README.md has the commands")
 
 
@@ -155,7 +151,7 @@ class Maker:
         return net, cut
 
     def make(self, part: Path) -> None:
-        """Write all files to the new folder `part`."""
+        """Write all files to the empty folder `part`."""
         counts = [reader.count * len(variants) for reader, variants in zip(self.readers, self.variants, strict=True)]
         numbers = int(np.prod(self.shape))
         print(
@@ -164,7 +160,7 @@ class Maker:
         )
         size = sum(disk_size(count, self.shape, self.job.hdf5) for count in counts)
         check_room([Need("the features", part, size)], "choose fewer crops, or another disk with -o")
-        (part / "snapshots").mkdir(parents=True)
+        (part / "snapshots").mkdir()
         write_whole(part / "snapshots" / ".gitkeep", b"")
         for reader, variants, split in zip(self.readers, self.variants, SPLITS.values(), strict=True):
             self.store(reader, variants, part, split)

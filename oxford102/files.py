@@ -1,10 +1,13 @@
-"""Files that appear whole or not at all, their hashes, and the rows of numbers in MATLAB files."""
+"""Files and folders that appear whole or not at all, hashes, and the rows of numbers in MATLAB files."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +20,18 @@ from oxford102.errors import ToolError
 def part_of(path: Path) -> Path:
     """Where a file or folder grows until it is whole: beside its place, with `.part` added to the name."""
     return path.with_name(path.name + ".part")
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """An empty folder beside `path`, to be filled and put there; what is left of it at the end is removed."""
+    part = part_of(path)
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        yield part
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def check_folder(path: Path) -> None:

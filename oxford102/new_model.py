@@ -7,7 +7,6 @@ solver*.prototxt with the net that it names, test*.prototxt and deploy.prototxt.
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 from caffe.proto import caffe_pb2
 from oxford102.catalog import DEMO, OXFORD102
 from oxford102.errors import ToolError
-from oxford102.files import part_of, write_whole
+from oxford102.files import new_folder, write_whole
 from oxford102.lists import SPLITS, read_list, read_names
 from oxford102.model_folder import read_command, those_beside
 from oxford102.new_size import set_size
@@ -88,19 +87,16 @@ def new_model(job: Job) -> None:
         raise ToolError(f"{job.output} is the model that it is made from; choose another -o")
     target = read_target(job)
     files = Maker(job, target).files()
-    part = part_of(job.output)
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    for name, text in files.items():
-        (part / name).parent.mkdir(exist_ok=True)
-        write_whole(part / name, text.encode())
-    if job.output.exists():
-        for name in files:
-            (job.output / name).parent.mkdir(exist_ok=True)
-            (part / name).replace(job.output / name)
-        shutil.rmtree(part)
-    else:
-        part.replace(job.output)
+    with new_folder(job.output) as part:
+        for name, text in files.items():
+            (part / name).parent.mkdir(exist_ok=True)
+            write_whole(part / name, text.encode())
+        if job.output.exists():
+            for name in files:
+                (job.output / name).parent.mkdir(exist_ok=True)
+                (part / name).replace(job.output / name)
+        else:
+            part.replace(job.output)
     print(f"{job.output}: ready; its README.md has the commands")
 
 

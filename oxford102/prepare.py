@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from oxford102.catalog import Dataset, Weights
 from oxford102.databases import write_database
 from oxford102.download import Want, Ways, fetch_all, room_for, take
 from oxford102.errors import ToolError
-from oxford102.files import part_of, sha256, write_whole
+from oxford102.files import new_folder, sha256, write_whole
 from oxford102.labels import read_labels
 from oxford102.mean import mean_of, write_mean
 from oxford102.progress import Progress
@@ -115,11 +114,9 @@ def _drawn(job: Job) -> Job:
     if job.dataset.draw is None or job.source is not None:
         return job
     if not source.exists():
-        part = part_of(source)
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir()
-        job.dataset.draw(part)
-        part.replace(source)
+        with new_folder(source) as part:
+            job.dataset.draw(part)
+            part.replace(source)
     return replace(job, source=str(source))
 
 
