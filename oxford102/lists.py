@@ -39,9 +39,14 @@ def _entry(path: Path, number: int, line: str) -> Entry:
     return Entry(Path(picture), int(label))
 
 
+def list_text(entries: Iterable[Entry]) -> str:
+    """The lines `path label` of a list."""
+    return "".join(f"{entry.path} {entry.label}\n" for entry in entries)
+
+
 def write_list(path: Path, entries: Iterable[Entry]) -> None:
     """Write a list, whole or not at all."""
-    write_whole(path, os.fsencode("".join(f"{entry.path} {entry.label}\n" for entry in entries)))
+    write_whole(path, os.fsencode(list_text(entries)))
 
 
 def read_names(path: Path) -> list[str]:

@@ -15,9 +15,10 @@ from oxford102.download import Want, Ways, fetch_all, room_for, take
 from oxford102.errors import ToolError
 from oxford102.files import new_folder, sha256, write_whole
 from oxford102.labels import read_labels
+from oxford102.lists import Entry, list_text
 from oxford102.mean import mean_of, write_mean
 from oxford102.progress import Progress
-from oxford102.splits import Splits, list_text, picture_name, read_splits, shuffled
+from oxford102.splits import Splits, picture_name, read_splits, shuffled
 from oxford102.weights import failures, finish, orders
 
 PIXELS = 4096 * 49  # bytes: the pages that a 256x256 picture takes in an LMDB
@@ -94,8 +95,10 @@ def prepare_data(job: Job, files: Sequence[Want], digests: Sequence[str]) -> str
 
     progress.once(jpg, digests[0], is_complete(jpg, dataset.images), unpack)
     _mean(jpg, splits, progress, made_from=" ".join(digests))
+    pictures = job.data.resolve() / "jpg"
     for name, numbers in splits.items():
-        _keep(job.data / f"{name}.txt", list_text(job.data.resolve() / "jpg", numbers, labels))
+        entries = (Entry(pictures / picture_name(number), labels[number - 1]) for number in numbers)
+        _keep(job.data / f"{name}.txt", list_text(entries))
     _keep(job.data / "labels.txt", "".join(f"{name}\n" for name in dataset.class_names))
     if job.lmdb:
         _databases(job.data, splits, progress, made_from=digests[0])

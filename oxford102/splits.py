@@ -1,4 +1,4 @@
-"""The official split into train, valid and test, and the lists that Caffe's ImageData layer reads."""
+"""The official split into train, valid and test, and the order of its lists."""
 
 from __future__ import annotations
 
@@ -51,8 +51,3 @@ def shuffled(splits: Splits) -> Splits:
 def picture_name(number: int) -> str:
     """The file name of a picture: `image_00001.jpg`."""
     return f"image_{number:05d}.jpg"
-
-
-def list_text(folder: Path, numbers: NDArray[np.int64], labels: NDArray[np.int64]) -> str:
-    """One line a picture: its path in `folder`, a blank, its 0-based label; `labels` is [images]."""
-    return "".join(f"{folder / picture_name(number)} {labels[number - 1]}\n" for number in numbers)

@@ -20,6 +20,7 @@ from oxford102.demo_flowers import draw_many
 from oxford102.demo_petals import MARKS, Centre, Ring, Species
 from oxford102.errors import ToolError, exit_status
 from oxford102.files import write_whole
+from oxford102.lists import Entry, write_list
 from oxford102.splits import picture_name
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -76,14 +77,13 @@ def draw_set(folder: Path, seed: int) -> None:
     kinds = species(seed)
     labels = np.repeat(np.arange(len(kinds)), PICTURES)
     folder.mkdir(parents=True, exist_ok=True)
-    lines = []
+    lists: dict[str, list[Entry]] = {"train": [], "valid": []}
     for number, (content, label) in enumerate(zip(draw_many(kinds, labels, seed), labels, strict=True)):
         path = folder / picture_name(number + 1)
         path.write_bytes(content)
-        lines.append(f"{path} {label}\n")
-    held = np.arange(len(lines)) % PICTURES < HELD_BACK
-    for name, chosen in (("train", ~held), ("valid", held)):
-        write_whole(folder / f"{name}.txt", "".join(np.array(lines)[chosen]).encode())
+        lists["valid" if number % PICTURES < HELD_BACK else "train"].append(Entry(path, label))
+    for name, entries in lists.items():
+        write_list(folder / f"{name}.txt", entries)
 
 
 def pretrain(seed: int) -> None:

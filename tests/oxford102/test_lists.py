@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from oxford102.errors import ToolError
-from oxford102.lists import Entry, read_list, read_names, write_list
+from oxford102.lists import Entry, list_text, read_list, read_names, write_list
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
@@ -15,6 +15,11 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     write_list(tmp_path / "l.txt", entries)
     assert (tmp_path / "l.txt").read_text("utf-8") == "/a/my rose 3.jpg 0\n/b/Tülpe.png 16\n"
     assert read_list(tmp_path / "l.txt") == entries
+
+
+def test_list_lines() -> None:
+    entries = [Entry(Path("/data/my jpg/image_00003.jpg"), 12), Entry(Path("b.jpg"), 0)]
+    assert list_text(entries) == "/data/my jpg/image_00003.jpg 12\nb.jpg 0\n"
 
 
 def test_names_of_windows(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from scipy.io import savemat
 
 from oxford102.errors import ToolError
-from oxford102.splits import list_text, read_splits, shuffled
+from oxford102.splits import read_splits, shuffled
 
 SIZES = {"train": 3, "valid": 2, "test": 4}
 
@@ -91,8 +91,3 @@ def test_a_missing_split(tmp_path: Path) -> None:
     savemat(tmp_path / "setid.mat", {"trnid": [3, 1, 9], "valid": [2, 4]})
     with pytest.raises(ToolError, match=r"setid.mat has no variable 'tstid', only trnid, valid"):
         read_splits(tmp_path / "setid.mat", SIZES, 9)
-
-
-def test_list_lines() -> None:
-    text = list_text(Path("/data/my jpg"), np.array([3, 1]), np.array([10, 11, 12]))
-    assert text == "/data/my jpg/image_00003.jpg 12\n/data/my jpg/image_00001.jpg 10\n"
