@@ -60,14 +60,11 @@ def inspect(pictures: Sequence[Picture], min_side: int) -> tuple[list[Picture], 
     Left out are pictures that do not decode or whose shorter side has less than `min_side` pixels, all but
     the first of equal ones, and every one of equal pictures that have different labels.
     """
-    bar = tqdm(desc="checking", total=len(pictures), unit=" pictures", disable=None)
     cv2.setNumThreads(0)  # OpenCV would split each picture again
-    looks = []
-    with warnings.catch_warnings(), bar, ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    with warnings.catch_warnings(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         warnings.simplefilter("ignore")  # PIL's, of large pictures and strange metadata
-        for look in pool.map(lambda picture: _look(picture, min_side), pictures):
-            looks.append(look)
-            bar.update()
+        looking = pool.map(lambda picture: _look(picture, min_side), pictures)
+        looks = list(tqdm(looking, "checking", len(pictures), unit=" pictures", disable=None))
     findings = [finding for look in looks for finding in look.findings]
     repeated = _duplicates(pictures, [look.digest for look in looks])
     good = [number for number, look in enumerate(looks) if look.digest is not None and number not in repeated]

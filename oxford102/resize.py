@@ -90,11 +90,9 @@ def resize_and_crop(names: Sequence[str], source: Path, target: Path, library: s
         return None
 
     cv2.setNumThreads(0)  # OpenCV would split each picture again
-    bar = tqdm(total=len(names), unit=" pictures", disable=None)
     bad = 0
-    with bar, ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
-        for problem in pool.map(work, names):
-            bar.update()
+    with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
+        for problem in tqdm(pool.map(work, names), total=len(names), unit=" pictures", disable=None):
             if problem:
                 bad += 1
                 tqdm.write(problem, file=sys.stderr)
