@@ -156,8 +156,6 @@ def load_mean(text: str, size: int) -> NDArray[np.float64]:
     if path.suffix not in (".npy", ".binaryproto"):
         return _mean_values(text)
     mean = mean_picture(path)
-    if mean.ndim == 4 and len(mean) == 1:
-        mean = mean[0]
     if mean.shape == (3,):
         return mean
     if mean.ndim != 3 or len(mean) != 3 or min(mean.shape[1:]) < size:
@@ -180,17 +178,20 @@ def _mean_values(text: str) -> NDArray[np.float64]:
 
 
 def mean_picture(path: Path) -> NDArray[np.float64]:
-    """The array in a .npy or .binaryproto file; raises ToolError where it holds none."""
-    content = path.read_bytes()
+    """The array in a .npy or .binaryproto file, [c, h, w] for one of [1, c, h, w].
+
+    Raises ToolError where the file holds none.
+    """
+    content, caffe = path.read_bytes(), load_caffe()
     try:
         if path.suffix == ".npy":
-            return np.asarray(np.load(io.BytesIO(content), allow_pickle=False), np.float64)
-        caffe = load_caffe()
-        return np.asarray(caffe.io.blobproto_to_array(caffe.proto.caffe_pb2.BlobProto.FromString(content)), np.float64)
-    except ToolError:
-        raise
+            mean = np.load(io.BytesIO(content), allow_pickle=False)
+        else:
+            mean = caffe.io.blobproto_to_array(caffe.proto.caffe_pb2.BlobProto.FromString(content))
+        mean = np.asarray(mean, np.float64)
     except Exception as error:  # numpy and protobuf raise many kinds on a file that is something else
         raise ToolError(f"{path} is not a mean picture ({error}); give a .npy or .binaryproto file that is") from error
+    return mean[0] if mean.ndim == 4 and len(mean) == 1 else mean
 
 
 def class_names(labels: Path | None, classes: int) -> list[str]:

@@ -108,7 +108,7 @@ def _line(row: Result, published: Sequence[str]) -> str:
 
 
 def _cells(*cells: str) -> str:
-    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |".replace("|  |", "| |").replace("|  |", "| |")
+    return "|".join(["", *(f" {cell.replace('|', '/')} " if cell else " " for cell in cells), ""])
 
 
 def draw(readme: Path, results: Path) -> None:

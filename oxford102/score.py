@@ -85,7 +85,6 @@ def channel_means(path: Path) -> NDArray[np.float64]:
     if not path.is_file():
         raise ToolError(f"{path}: no such file; name one with --mean_file, or give --mean_file '' for no mean")
     mean = mean_picture(path)
-    mean = mean[0] if mean.ndim == 4 and len(mean) == 1 else mean
     if mean.ndim not in (1, 3):
         raise ToolError(f"{path} is {'x'.join(map(str, mean.shape))}, expected channels x height x width")
     return mean.reshape(len(mean), -1).mean(1)
@@ -104,13 +103,10 @@ def classify(args: argparse.Namespace) -> None:
     print(f"Classifying {len(inputs)} inputs.")
     start = time.monotonic()
     scores = []
-    bar = tqdm(total=len(inputs), unit=" pictures", disable=None if len(inputs) > AT_ONCE else True)
-    for chunk in _chunks(inputs):
+    for chunk in _chunks(inputs, " pictures"):
         pictures = [load_picture(entry) if isinstance(entry, Path) else entry for entry in chunk]
         with told(str(args.model_def), Exception):
             scores.append(net.predict(pictures, not args.center_only))
-        bar.update(len(chunk))
-    bar.close()
     print(f"Done in {time.monotonic() - start:.2f} s.")
     print(f"Saving results into {output}")
     content = io.BytesIO()
@@ -139,8 +135,13 @@ def find_inputs(path: Path, ext: str) -> Sequence[Any]:
     return list(np.asarray(pictures, np.float32))
 
 
-def _chunks(items: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    return (items[at : at + AT_ONCE] for at in range(0, len(items), AT_ONCE))
+def _chunks(items: Sequence[Any], unit: str) -> Iterator[Sequence[Any]]:
+    """The items, so many at once, with a bar where there is more than one chunk of them."""
+    with tqdm(total=len(items), unit=unit, disable=None if len(items) > AT_ONCE else True) as bar:
+        for at in range(0, len(items), AT_ONCE):
+            chunk = items[at : at + AT_ONCE]
+            yield chunk
+            bar.update(len(chunk))
 
 
 # Windows
@@ -209,12 +210,9 @@ def _score_windows(net: Any, windows: Sequence[Window]) -> list[dict[str, Any]]:
             f"--context_pad {net.context_pad} leaves nothing of the net's input, which is {side} pixels wide"
         )
     found: list[dict[str, Any]] = []
-    bar = tqdm(total=len(windows), unit=" windows", disable=None if len(windows) > AT_ONCE else True)
-    with bar:
-        for chunk in _chunks(windows):
-            pictures = [(name, [corners for _, corners in group]) for name, group in groupby(chunk, lambda w: w[0])]
-            found += net.detect_windows(pictures)
-            bar.update(len(chunk))
+    for chunk in _chunks(windows, " windows"):
+        pictures = [(name, [corners for _, corners in group]) for name, group in groupby(chunk, lambda w: w[0])]
+        found += net.detect_windows(pictures)
     return found
 
 
