@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from oxford102.databases import find_tool
 from oxford102.errors import ToolError, exit_status
 from oxford102.files import write_whole
 from oxford102.log_parser import read_log
@@ -100,10 +101,10 @@ def train_and_test(training: Training, output: Path, seed: int) -> Result:
     solver = output / training.solver
     write_whole(solver, text.encode())
     start: Words = ["-weights", MODEL / "pretrained-weights.caffemodel"] if training.weights else []
-    seconds = run([caffe(), "train", "-solver", solver, *start], MODEL, log)
+    seconds = run([find_tool("caffe"), "train", "-solver", solver, *start], MODEL, log)
     weights = prefix.with_name(f"{training.name}_iter_{setting(text, 'max_iter')}.caffemodel")
     flags: Words = ["-model", MODEL / "test.prototxt", "-weights", weights, "-iterations", str(TEST_BATCHES)]
-    run([caffe(), "test", *flags], MODEL, tested)
+    run([find_tool("caffe"), "test", *flags], MODEL, tested)
     valid, test = read_log(log).tests()[-1].outputs["accuracy"], tested_accuracy(tested)
     print(f"validation {valid:.1%}, test {test:.1%}, {seconds:.1f} s")
     return Result(training.title, valid, test, seconds, log, weights)
@@ -145,14 +146,6 @@ def typed(command: Sequence[str | Path], folder: Path, log: Path | None = None) 
     if log:
         line += f" 2> {shlex.quote(os.path.relpath(log, folder))}"
     return line if folder == ROOT else f"(cd {shlex.quote(shown(folder))} && {line})"
-
-
-def caffe() -> Path:
-    """The caffe command that was installed with this Python."""
-    path = Path(sys.executable).with_name("caffe")
-    if not path.exists():
-        raise ToolError(f"{path} does not exist; `make setup` installs it, then `make demo` finds it")
-    return path
 
 
 def setting(text: str, name: str) -> str:

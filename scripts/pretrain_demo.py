@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from oxford102.databases import find_tool
 from oxford102.demo_flowers import draw_many
 from oxford102.demo_petals import MARKS, Centre, Ring, Species
 from oxford102.errors import ToolError, exit_status
@@ -89,7 +90,7 @@ def draw_set(folder: Path, seed: int) -> None:
 def pretrain(seed: int) -> None:
     """Draw, train, and put the weights in their place."""
     draw_set(ROOT / "data" / "demo-pretraining", seed)
-    command = [str(Path(sys.executable).with_name("caffe")), "train", "-solver", "pretrain_solver.prototxt"]
+    command = [find_tool("caffe"), "train", "-solver", "pretrain_solver.prototxt"]
     if subprocess.run(command, cwd=MODEL).returncode:
         raise ToolError("caffe train failed; its last line says why")
     snapshots = (MODEL / "snapshots").glob("pretraining_iter_*.caffemodel")
