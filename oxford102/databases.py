@@ -18,7 +18,7 @@ def find_tool(name: str) -> str:
     """The command beside this Python, else on PATH."""
     found = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
     if found is None:
-        raise ToolError(f"the command {name} is not found; run make, or put Caffe's build/tools on PATH")
+        raise ToolError(f"the command {name} is not found; run make setup, or put Caffe's build/tools on PATH")
     return found
 
 

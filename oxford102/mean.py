@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from oxford102.errors import ToolError
+from oxford102.errors import ToolError, told
 from oxford102.files import write_whole
+from oxford102.runtime import NO_CAFFE
 
 SIDE = 256  # pixels: the size of the pictures in the databases and of the mean
 
@@ -62,10 +63,8 @@ def write_mean(path: Path, mean: NDArray[np.floating]) -> None:
 
 def mean_proto(mean: NDArray[np.floating]) -> bytes:
     """A mean [c, h, w] as compute_image_mean writes it: a BlobProto with num 1 and single precision data."""
-    try:
+    with told(NO_CAFFE, ImportError):
         from caffe.proto import caffe_pb2  # here, so that asking for --help does not load the runtime
-    except ImportError as error:
-        raise ToolError(f"Caffe's Python package does not load ({error}); run make, or set PYTHONPATH to it") from error
     channels, height, width = mean.shape
     blob = caffe_pb2.BlobProto(num=1, channels=channels, height=height, width=width)
     blob.data.extend(np.asarray(mean, np.float32).ravel())

@@ -12,14 +12,14 @@ import numpy as np
 
 from oxford102.errors import ToolError, told
 
+NO_CAFFE = "Caffe's Python package does not load; run make setup, or set PYTHONPATH to it"
+
 
 def load_caffe() -> Any:
     """The pycaffe that is installed, without the log of the nets that it builds."""
     os.environ.setdefault("GLOG_minloglevel", "2")
-    try:
+    with told(NO_CAFFE, ImportError):
         import caffe  # here, so that asking for --help does not load the runtime
-    except ImportError as error:
-        raise ToolError(f"Caffe's Python package does not load ({error}); run make, or set PYTHONPATH to it") from error
     return caffe
 
 

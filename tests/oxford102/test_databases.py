@@ -76,5 +76,5 @@ def test_the_tool_beside_python_comes_first_then_path(convert_imageset: Path, mo
 
 
 def test_no_tool(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ToolError, match="the command no-such-tool is not found; run make, or put Caffe's build/tools"):
+    with pytest.raises(ToolError, match="the command no-such-tool is not found; run make setup, or put Caffe's build"):
         find_tool("no-such-tool")
