@@ -17,6 +17,7 @@ import numpy as np
 from caffe.data import decode
 from caffe.proto import caffe_pb2
 from caffe.proto.caffe_pb2 import BlobProto, BlobProtoVector, Datum
+from caffe.proto.wire import blob_shape
 
 __all__ = [
     "Transformer",
@@ -45,9 +46,7 @@ LUMA = np.array([0.2125, 0.7154, 0.0721])
 def blobproto_to_array(blob: BlobProto, return_diff: bool = False) -> np.ndarray:
     """Values (or gradients) of a BlobProto in its shape, 4-D where it has the old fields; float64, as pycaffe's."""
     values = (blob.diff or blob.double_diff) if return_diff else (blob.data or blob.double_data)
-    if any(blob.HasField(name) for name in ("num", "channels", "height", "width")):
-        return np.array(values).reshape(blob.num, blob.channels, blob.height, blob.width)
-    return np.array(values).reshape(tuple(blob.shape.dim))
+    return np.array(values).reshape(blob_shape(blob))
 
 
 def array_to_blobproto(arr: np.ndarray, diff: np.ndarray | None = None) -> BlobProto:

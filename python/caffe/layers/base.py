@@ -21,6 +21,7 @@ from caffe.data.prefetch import AnyBatch, Prefetcher
 from caffe.errors import LayerError
 from caffe.fillers import fill
 from caffe.proto.caffe_pb2 import TRAIN, FillerParameter, LayerParameter, LossParameter
+from caffe.proto.wire import blob_shape
 
 Shape = tuple[int, ...]
 
@@ -146,12 +147,11 @@ class Layer:
         i, given = len(self.blobs), self.param.blobs
         if i >= len(given):
             raise self.error(f"Incorrect number of weight blobs. The prototxt holds {len(given)}, the layer has more")
-        old = any(given[i].HasField(name) for name in ("num", "channels", "height", "width"))
-        shape = (given[i].num, given[i].channels, given[i].height, given[i].width) if old else given[i].shape.dim
+        shape = blob_shape(given[i])
         if [n for n in shape if n != 1] != [n for n in blob.shape if n != 1]:
             raise self.error(
                 f"Incorrect weight shape: expected shape {describe(blob.shape)}; "
-                f"instead, shape was {describe(tuple(shape))} in blobs number {i} of the prototxt"
+                f"instead, shape was {describe(shape)} in blobs number {i} of the prototxt"
             )
         values = given[i].double_data or given[i].data
         if len(values) != blob.count:

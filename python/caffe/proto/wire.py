@@ -143,13 +143,20 @@ def read_blob(content: Buffer, start: int, end: int) -> BlobData:
         else:
             chunk, position = _unpacked(content, field, end)
             chunks[field.number].append(chunk)
-    shape = _shape(BlobProto.FromString(b"".join(rest)))
+    shape = blob_shape(BlobProto.FromString(b"".join(rest)))
     data = _join(chunks[8] or chunks[5])
     diff = _join(chunks[9] or chunks[6])
     for name, array in (("data", data), ("diff", diff)):
         if array.size != math.prod(shape) and (name == "data" or array.size):
             raise ValueError(f"Check failed: count_ == proto.{name}_size() ({math.prod(shape)} vs. {array.size})")
     return BlobData(shape, data.reshape(shape), diff.reshape(shape) if diff.size else None)
+
+
+def blob_shape(blob: BlobProto) -> tuple[int, ...]:
+    """Return the shape of a BlobProto; the four old fields go before the new one, as in Caffe."""
+    if any(blob.HasField(name) for name in ("num", "channels", "height", "width")):
+        return blob.num, blob.channels, blob.height, blob.width
+    return tuple(blob.shape.dim)
 
 
 def take_floats(content: bytes, number: int) -> tuple[bytes, np.ndarray | None]:
@@ -247,13 +254,6 @@ def _join(chunks: list[np.ndarray]) -> np.ndarray:
     """Return one float32 array; a view if there is one float32 chunk."""
     joined = chunks[0] if len(chunks) == 1 else np.concatenate([np.empty(0, np.float32), *chunks])
     return joined.astype(np.float32, copy=False)
-
-
-def _shape(blob: BlobProto) -> tuple[int, ...]:
-    """Return the shape; the four old fields go before the new one, as in Caffe."""
-    if any(blob.HasField(name) for name in ("num", "channels", "height", "width")):
-        return blob.num, blob.channels, blob.height, blob.width
-    return tuple(blob.shape.dim)
 
 
 def _blob_pieces(array: Array) -> list[bytes | memoryview]:
