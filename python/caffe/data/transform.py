@@ -22,6 +22,7 @@ from caffe import glog
 from caffe.errors import DataError
 from caffe.proto.binary import read_message
 from caffe.proto.caffe_pb2 import BlobProto, TransformationParameter
+from caffe.proto.wire import blob_shape
 
 Shape = tuple[int, ...]
 
@@ -87,9 +88,7 @@ def load_transform(param: TransformationParameter, training: bool) -> Transform:
 def _read_mean(path: str) -> np.ndarray:
     glog.info("data_transformer.cpp:25", f"Loading mean file from: {path}")
     blob = read_message(path, BlobProto())
-    legacy = (blob.num, blob.channels, blob.height, blob.width)
-    shape = tuple(blob.shape.dim) if blob.HasField("shape") else legacy
-    values = np.array(blob.data or blob.double_data, np.float32)
+    shape, values = blob_shape(blob), np.array(blob.double_data or blob.data, np.float32)
     if len(shape) not in (3, 4) or values.size == 0 or values.size != np.prod(shape[-3:]):
         raise DataError(
             f"{path}: expected the mean of one picture (1 x channels x height x width), got {values.size} "

@@ -173,6 +173,16 @@ def test_mean_file(
     assert capsys.readouterr().err.rstrip().endswith(f"data_transformer.cpp:25] Loading mean file from: {path}")
 
 
+def test_of_two_shapes_and_kinds_of_numbers_the_mean_file_has_those_that_caffe_takes(tmp_path: Path) -> None:
+    """Blob<Dtype>::FromProto: the four old fields before the shape, double precision before single."""
+    values = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    blob = BlobProto(num=1, channels=2, height=3, width=4, shape=BlobShape(dim=[24]), data=[9] * 24)
+    blob.double_data.extend(values.ravel())
+    path = str(tmp_path / "mean.binaryproto")
+    write_message(path, blob)
+    assert np.array_equal(load_transform(TransformationParameter(mean_file=path), True).mean_image, values)
+
+
 def test_the_mean_file_recorded_from_caffe_is_read(golden: Path) -> None:
     path = str(golden / "files" / "mean.binaryproto")
     blob = BlobProto.FromString(Path(path).read_bytes())
