@@ -13,6 +13,7 @@ import torch
 
 from caffe import glog
 from caffe.errors import DeviceError
+from caffe.tools.device_flag import gpus
 
 ATTRIBUTES = (
     (184, "Total shared memory per block", (8,)),
@@ -50,16 +51,14 @@ def work(options: SimpleNamespace) -> int:
 
 def _numbers(gpu: str) -> list[int]:
     """Read -gpu; an empty list where there is no GPU at all."""
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    names = list(map(str, range(count))) if gpu == "all" else gpu.split(",")
-    if not all(name.strip().isdecimal() for name in names):
-        raise DeviceError(f"-gpu {gpu}: expected a GPU's number or all")
-    if not count:
+    numbers = gpus(gpu)
+    if not torch.cuda.is_available():
         return []
-    for name in names:
-        if int(name) >= count:
-            raise DeviceError(f"GPU {name} was asked for, but there are {count}: choose one from 0 to {count - 1}")
-    return list(map(int, names))
+    count = torch.cuda.device_count()
+    for number in numbers:
+        if number >= count:
+            raise DeviceError(f"GPU {number} was asked for, but there are {count}: choose one from 0 to {count - 1}")
+    return numbers
 
 
 def _query(number: int) -> None:
