@@ -31,6 +31,7 @@ COMMAND = Command(
     ),
     examples=("compute_image_mean train_lmdb mean.binaryproto", "compute_image_mean train_lmdb"),
     flags=(Flag("backend", str, "lmdb", "The kind of database: lmdb or leveldb."),),
+    takes=(1, 2),
 )
 
 LOG_EVERY = 10000
@@ -44,8 +45,6 @@ def main(argv: list[str] | None = None) -> int:
 
 def compute(options: SimpleNamespace, arguments: Sequence[str]) -> int:
     """Read the database, write and log its mean."""
-    if len(arguments) not in (1, 2):
-        raise UsageError(f"expected {COMMAND.usage}, got {len(arguments)} arguments: {' '.join(arguments)}")
     if options.backend not in BACKENDS:
         raise UsageError(f"Unknown database backend {options.backend}; known are {', '.join(BACKENDS)}")
     source = arguments[0]

@@ -10,6 +10,7 @@ import random
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from math import inf
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -47,6 +48,7 @@ COMMAND = Command(
         Flag("encoded", bool, False, "Store compressed pictures instead of pixels."),
         Flag("encode_type", str, "", "How to compress: png, jpg, ...; the file's own type unless given."),
     ),
+    takes=(3, inf),
 )
 
 COMMIT_EVERY = 1000
@@ -63,7 +65,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def convert(options: SimpleNamespace, arguments: Sequence[str]) -> int:
     """Read the list and write the database."""
-    _check(options, arguments)
+    _check(options)
     (root, list_file, database), more = arguments[:3], arguments[3:]
     if more:
         glog.warning("convert_imageset.cpp:72", f"{' '.join(more)}: no effect, as in Caffe; {COMMAND.usage}")
@@ -88,9 +90,7 @@ def convert(options: SimpleNamespace, arguments: Sequence[str]) -> int:
     return 0
 
 
-def _check(options: SimpleNamespace, arguments: Sequence[str]) -> None:
-    if len(arguments) < 3:
-        raise UsageError(f"expected {COMMAND.usage}, got {len(arguments)} arguments: {' '.join(arguments)}")
+def _check(options: SimpleNamespace) -> None:
     if options.backend not in BACKENDS:
         raise UsageError(f"Unknown database backend {options.backend}; known are {', '.join(BACKENDS)}")
     if (options.resize_height > 0) != (options.resize_width > 0):

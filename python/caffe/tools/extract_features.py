@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from math import inf
 from types import SimpleNamespace
 
 from tqdm import tqdm
@@ -34,6 +35,7 @@ COMMAND = Command(
         "extract_features squeezenet.caffemodel extract.prototxt pool10,prob pool10_db,prob_db 5 lmdb GPU 0",
     ),
     flags=(),
+    takes=(6, inf),
 )
 
 COMMIT_EVERY = 1000
@@ -47,8 +49,6 @@ def main(argv: list[str] | None = None) -> int:
 
 def extract(_: SimpleNamespace, arguments: Sequence[str]) -> int:
     """Make the net and the databases, and fill these; all of them appear, or none."""
-    if len(arguments) < 6:
-        raise UsageError(f"expected {COMMAND.usage}, got {len(arguments)} arguments: {' '.join(arguments)}")
     _quiet()
     weights, file, blobs, databases, batches, backend, *place = arguments
     count = _batches(batches)

@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from math import inf
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -73,6 +74,7 @@ class Command:
         examples: whole command lines.
         actions: words of which one must be among the arguments.
         also: more flags that it takes, untold.
+        takes: least and most number of other arguments.
     """
 
     name: str
@@ -82,6 +84,7 @@ class Command:
     flags: tuple[Flag, ...]
     actions: tuple[str, ...] = ()
     also: tuple[Flag, ...] = ()
+    takes: tuple[int, float] = (0, inf)
 
 
 class UsageError(Exception):
@@ -96,13 +99,24 @@ def parse(command: Command, argv: Sequence[str] | None = None) -> tuple[SimpleNa
     """Read a command line (the process's own, unless given) into the flags' values and the other arguments.
 
     Raises:
-        UsageError: a flag is unknown, lacks its value or has one of another type.
+        UsageError: a flag is unknown, lacks its value or has one of another type, or arguments are missing or too many.
         HelpAsked: ``-h``, ``-help`` or ``--help`` is there, or bash asks for completions.
     """
     asked = asked_to_complete()
     if asked:
         raise HelpAsked("\n".join(completions(command, *asked)))
-    words = list(sys.argv[1:] if argv is None else argv)
+    values, rest = _read(command, list(sys.argv[1:] if argv is None else argv))
+    if not command.takes[0] <= len(rest) <= command.takes[1]:
+        raise UsageError(f"expected {command.usage}, got {len(rest)} arguments: {' '.join(rest)}")
+    for flag in GLOG_FLAGS:
+        if flag.name in values:
+            os.environ[f"GLOG_{flag.name}"] = str(values[flag.name])
+    own = (*command.also, *command.flags)
+    return SimpleNamespace(**{flag.name: values.get(flag.name, flag.default) for flag in own}), rest
+
+
+def _read(command: Command, words: list[str]) -> tuple[dict[str, Value], list[str]]:
+    """The values of the flags that are given, and the other arguments."""
     flags = {flag.name: flag for flag in (*command.flags, *command.also, *GLOG_FLAGS, *GFLAGS)}
     values: dict[str, Value] = {}
     rest: list[str] = []
@@ -133,12 +147,7 @@ def parse(command: Command, argv: Sequence[str] | None = None) -> tuple[SimpleNa
             words[:0] = _lines_of(text)
             continue
         values[name] = _convert(flag, text)
-    for flag in GLOG_FLAGS:
-        if flag.name in values:
-            os.environ[f"GLOG_{flag.name}"] = str(values[flag.name])
-    return SimpleNamespace(
-        **{flag.name: values.get(flag.name, flag.default) for flag in (*command.also, *command.flags)}
-    ), rest
+    return values, rest
 
 
 def _lines_of(path: str) -> list[str]:

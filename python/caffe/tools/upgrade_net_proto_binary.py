@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 from caffe import glog
 from caffe.proto.binary import upgrade_weights
-from caffe.tools.flags import Command, UsageError, parse, run
+from caffe.tools.flags import Command, parse, run
 
 COMMAND = Command(
     name="upgrade_net_proto_binary",
@@ -23,6 +23,7 @@ COMMAND = Command(
     ),
     examples=("upgrade_net_proto_binary VGG_ILSVRC_16_layers.caffemodel vgg16.caffemodel",),
     flags=(),
+    takes=(2, 2),
 )
 
 
@@ -33,8 +34,6 @@ def main(argv: list[str] | None = None) -> int:
 
 def upgrade(_: SimpleNamespace, arguments: Sequence[str]) -> int:
     """Read, upgrade and write the weights; 1 where not all of the file could be kept."""
-    if len(arguments) != 2:
-        raise UsageError(f"expected {COMMAND.usage}, got {len(arguments)} arguments: {' '.join(arguments)}")
     source, target = arguments
     needed, complete = upgrade_weights(source, target)
     if not needed:

@@ -14,7 +14,7 @@ from caffe.proto.binary import whole_file
 from caffe.proto.caffe_pb2 import NetParameter
 from caffe.proto.text import read_as_it_is, to_text
 from caffe.proto.upgrade import needs_upgrade, try_upgrade_net
-from caffe.tools.flags import Command, UsageError, parse, run
+from caffe.tools.flags import Command, parse, run
 
 COMMAND = Command(
     name="upgrade_net_proto_text",
@@ -26,6 +26,7 @@ COMMAND = Command(
     ),
     examples=("upgrade_net_proto_text VGG_ILSVRC_16_layers_deploy.prototxt deploy.prototxt",),
     flags=(),
+    takes=(2, 2),
 )
 
 
@@ -36,8 +37,6 @@ def main(argv: list[str] | None = None) -> int:
 
 def upgrade(_: SimpleNamespace, arguments: Sequence[str]) -> int:
     """Read, upgrade and write the net; 1 where not all of it could be kept."""
-    if len(arguments) != 2:
-        raise UsageError(f"expected {COMMAND.usage}, got {len(arguments)} arguments: {' '.join(arguments)}")
     source, target = arguments
     net, complete = read_as_it_is(source, NetParameter()), True
     if needs_upgrade(net):

@@ -14,7 +14,7 @@ from caffe.proto.binary import whole_file
 from caffe.proto.caffe_pb2 import SolverParameter
 from caffe.proto.text import read_as_it_is, to_text
 from caffe.proto.upgrade import needs_solver_type, upgrade_solver_type
-from caffe.tools.flags import Command, UsageError, parse, run
+from caffe.tools.flags import Command, parse, run
 
 COMMAND = Command(
     name="upgrade_solver_proto_text",
@@ -25,6 +25,7 @@ COMMAND = Command(
     ),
     examples=("upgrade_solver_proto_text old_solver.prototxt solver.prototxt",),
     flags=(),
+    takes=(2, 2),
 )
 
 
@@ -35,8 +36,6 @@ def main(argv: list[str] | None = None) -> int:
 
 def upgrade(_: SimpleNamespace, arguments: Sequence[str]) -> int:
     """Read, upgrade and write the solver."""
-    if len(arguments) != 2:
-        raise UsageError(f"expected {COMMAND.usage}, got {len(arguments)} arguments: {' '.join(arguments)}")
     source, target = arguments
     solver = read_as_it_is(source, SolverParameter())
     if needs_solver_type(solver):
