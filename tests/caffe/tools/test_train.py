@@ -278,13 +278,13 @@ def test_twenty_kills_leave_whole_snapshots_and_a_run_that_resumes(folder: Path)
         time.sleep(chance.uniform(0, 0.1))
         process.send_signal(signal.SIGKILL)
         process.communicate()
-        states = iterations(folder)
-        assert states
-        assert states[-1] >= reached  # nothing that was there is lost
-        reached = states[-1]
+        newest = max(iterations(folder), default=0)  # on a busy machine the first kill may come before the first state
+        assert newest >= reached  # nothing that was there is lost
+        reached = newest
         for path in (folder / "s").glob("*.solverstate"):
             assert read_weights(read_state(str(path))[1].replace("s/", f"{folder}/s/"))
             assert path.with_suffix(".runstate").exists()
+    assert reached > 0
     assert len(list((folder / "s").glob(".*.tmp"))) <= 1  # each run removes what a killed one left
 
 
