@@ -68,6 +68,7 @@ class _Recurrent(Layer):
     tops = (1, None)
     undifferentiable = "sequence indicators"
     states: ClassVar[int]
+    gates: ClassVar[int]  # rows of a weight for each value of the state
 
     def flows_to(self, bottom: int) -> bool:
         return bottom != 1
@@ -102,8 +103,14 @@ class _Recurrent(Layer):
         self.static = bottoms == 3 + exposed
 
     def _make_blobs(self, inputs: int, static: int | None) -> None:
-        """Add the weights for so many values of x, and of the static input where there is one."""
-        raise NotImplementedError
+        """Add the weights of so many values of x, the biases, the weights of the static input and of the state."""
+        p = self.param.recurrent_param
+        rows = self.gates * p.num_output
+        self.add_blob((rows, inputs), p.weight_filler)
+        self.add_blob((rows,), p.bias_filler)
+        if static is not None:
+            self.add_blob((rows, static), p.weight_filler)
+        self.add_blob((rows, p.num_output), p.weight_filler)
 
     def reshape(self, bottoms: Sequence[Shape]) -> list[Shape]:
         p, x, cont = self.param.recurrent_param, bottoms[0], bottoms[1]
@@ -192,15 +199,7 @@ class LSTM(_Recurrent):
     """
 
     states = 2
-
-    def _make_blobs(self, inputs: int, static: int | None) -> None:
-        p = self.param.recurrent_param
-        rows = 4 * p.num_output
-        self.add_blob((rows, inputs), p.weight_filler)
-        self.add_blob((rows,), p.bias_filler)
-        if static is not None:
-            self.add_blob((rows, static), p.weight_filler)
-        self.add_blob((rows, p.num_output), p.weight_filler)
+    gates = 4
 
     def _step(self, given: torch.Tensor, states: list[torch.Tensor], cont: torch.Tensor) -> list[torch.Tensor]:
         hidden, cell = states
@@ -218,17 +217,13 @@ class RNN(_Recurrent):
     """
 
     states = 1
+    gates = 1
 
     def _make_blobs(self, inputs: int, static: int | None) -> None:
+        super()._make_blobs(inputs, static)
         p = self.param.recurrent_param
-        rows = p.num_output
-        self.add_blob((rows, inputs), p.weight_filler)
-        self.add_blob((rows,), p.bias_filler)
-        if static is not None:
-            self.add_blob((rows, static), p.weight_filler)
-        self.add_blob((rows, rows), p.weight_filler)
-        self.add_blob((rows, rows), p.weight_filler)
-        self.add_blob((rows,), p.bias_filler)
+        self.add_blob((p.num_output, p.num_output), p.weight_filler)
+        self.add_blob((p.num_output,), p.bias_filler)
 
     def _step(self, given: torch.Tensor, states: list[torch.Tensor], cont: torch.Tensor) -> list[torch.Tensor]:
         weight = self.weight(len(self.blobs) - 3)
