@@ -17,7 +17,7 @@ always the layer's. A dict is a message, a list is a repeated field.
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Mapping, MutableSequence, Sequence
+from collections.abc import Callable, Iterable, Mapping, MutableSequence, Sequence
 from typing import Any
 
 from google.protobuf.message import Message
@@ -112,7 +112,7 @@ class _Writer:
 
     def __init__(self, names: Mapping[Top | Function, str]) -> None:
         self.names = dict(names)
-        self.layers: OrderedDict[Function, LayerParameter] = OrderedDict()
+        self.layers: dict[Function, LayerParameter] = {}
         self._used: Counter[str] = Counter()
 
     def _number(self, type_name: str) -> str:
@@ -144,17 +144,17 @@ class _Writer:
             else:
                 waiting.pop()
 
-    def net(self) -> NetParameter:
-        """Give all that was written."""
-        return NetParameter(layer=self.layers.values())
+
+def _net_of(tops: Iterable[Top | Function], names: Mapping[Top | Function, str]) -> NetParameter:
+    writer = _Writer(names)
+    for top in tops:
+        writer.write(top.fn if isinstance(top, Top) else top)
+    return NetParameter(layer=writer.layers.values())
 
 
 def to_proto(*tops: Top | Function) -> NetParameter:
     """Make a net of all layers that the tops need; layers and blobs are named by type and number."""
-    writer = _Writer({})
-    for top in tops:
-        writer.write(top.fn if isinstance(top, Top) else top)
-    return writer.net()
+    return _net_of(tops, {})
 
 
 class NetSpec:
@@ -191,10 +191,7 @@ class NetSpec:
 
     def to_proto(self) -> NetParameter:
         """Make the net of all tops."""
-        writer = _Writer({top: name for name, top in self.tops.items()})
-        for top in self.tops.values():
-            writer.write(top.fn if isinstance(top, Top) else top)
-        return writer.net()
+        return _net_of(self.tops.values(), {top: name for name, top in self.tops.items()})
 
 
 class Layers:
