@@ -26,6 +26,7 @@ import caffe
 from caffe import layers as L
 from caffe.device import keep_pages
 from caffe.proto import caffe_pb2
+from caffe.proto.wire import Array, put_blobs
 
 BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 
@@ -45,32 +46,19 @@ def deploy() -> caffe_pb2.NetParameter:
     return n.to_proto()
 
 
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 127:
-        out.append(value & 127 | 128)
-        value >>= 7
-    return bytes([*out, value])
-
-
-def _field(number: int, payload: bytes) -> bytes:
-    return _varint(number << 3 | 2) + _varint(len(payload)) + payload
-
-
 def write_v1(net: caffe.Net, path: Path) -> None:
-    """Write the net's shapes with random values as the first Caffe files of VGG had them."""
+    """Write the net's shapes with random values in layers of the V1 form."""
     rng = np.random.default_rng(0)
     kinds = {"Convolution": "CONVOLUTION", "InnerProduct": "INNER_PRODUCT"}
+    skeleton, arrays = caffe_pb2.NetParameter(), list[Array]()
+    for name, blobs in net.params.items():
+        layer = skeleton.layers.add(name=name, type=kinds[net.layer_dict[name].type])
+        for blob in blobs:
+            layer.blobs.add(num=len(arrays))
+            values = rng.standard_normal(blob.count, dtype=np.float32) * np.float32(0.01)
+            arrays.append(((1,) * (4 - len(blob.shape)) + blob.shape, values, None))
     with path.open("wb") as file:
-        for name, blobs in net.params.items():
-            kind = kinds[net.layer_dict[name].type]
-            head = caffe_pb2.V1LayerParameter(name=name, type=kind).SerializeToString()
-            for blob in blobs:
-                shape = (1,) * (4 - len(blob.shape)) + blob.shape
-                sizes = caffe_pb2.BlobProto(num=shape[0], channels=shape[1], height=shape[2], width=shape[3])
-                values = rng.standard_normal(blob.count, dtype=np.float32) * np.float32(0.01)
-                head += _field(6, sizes.SerializeToString() + _field(5, values.tobytes()))
-            file.write(_field(2, head))
+        file.writelines(put_blobs(skeleton.SerializeToString(), "NetParameter", arrays))
 
 
 def read_and_copy(path: Path) -> np.ndarray:
