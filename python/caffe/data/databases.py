@@ -74,6 +74,7 @@ _environments: WeakValueDictionary[tuple[int, int], lmdb.Environment] = WeakValu
 
 class _Lmdb:
     def __init__(self, source: str) -> None:
+        self._source = source
         file = Path(source, "data.mdb")
         if not file.exists():
             raise DataError(
@@ -105,11 +106,14 @@ class _Lmdb:
         return self._count
 
     def read(self, start: int = 0) -> Iterator[tuple[bytes, bytes]]:
-        cursor = self._transaction.cursor()
-        cursor.first()
-        for _ in range(start):
-            cursor.next()
-        return cursor.iternext()
+        try:
+            cursor = self._transaction.cursor()
+            cursor.first()
+            for _ in range(start):
+                cursor.next()
+            yield from cursor.iternext()
+        except lmdb.Error as problem:
+            raise DataError(f"{self._source}: the LMDB cannot be read: {problem}; make it again") from problem
 
     def close(self) -> None:
         if self._transaction:
@@ -194,9 +198,10 @@ def new_database(path: str, backend: DataParameter.DB) -> Iterator[Batch]:
     """
     target = Path(path)
     if target.exists() or target.is_symlink():
+        old = any(Path(target, file).exists() for file in ("data.mdb", "CURRENT"))
+        cure = f"remove the database there (rm -r {path}) or give another name" if old else "give another name"
         raise DataError(
-            f"Check failed: mkdir(source.c_str(), 0744) == 0 (-1 vs. 0) mkdir {path} failed: File exists; "
-            f"remove it (rm -r {path}) or give another name"
+            f"Check failed: mkdir(source.c_str(), 0744) == 0 (-1 vs. 0) mkdir {path} failed: File exists; {cure}"
         )
     if not target.parent.is_dir():
         raise DataError(f"mkdir {path} failed: there is no folder {target.parent}; make it first")

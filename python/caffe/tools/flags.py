@@ -10,9 +10,13 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
+import struct
 import sys
+import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from math import inf
@@ -107,7 +111,7 @@ def parse(command: Command, argv: Sequence[str] | None = None) -> tuple[SimpleNa
         raise HelpAsked("\n".join(completions(command, *asked)))
     values, rest = _read(command, list(sys.argv[1:] if argv is None else argv))
     if not command.takes[0] <= len(rest) <= command.takes[1]:
-        raise UsageError(f"expected {command.usage}, got {len(rest)} arguments: {' '.join(rest)}")
+        raise UsageError(f"expected {command.usage}, got {' '.join(map(repr, rest)) or 'no arguments'}")
     for flag in GLOG_FLAGS:
         if flag.name in values:
             os.environ[f"GLOG_{flag.name}"] = str(values[flag.name])
@@ -120,6 +124,7 @@ def _read(command: Command, words: list[str]) -> tuple[dict[str, Value], list[st
     flags = {flag.name: flag for flag in (*command.flags, *command.also, *GLOG_FLAGS, *GFLAGS)}
     values: dict[str, Value] = {}
     rest: list[str] = []
+    files: set[str] = set()
     while words:
         word = words.pop(0)
         if word == "--":
@@ -140,11 +145,12 @@ def _read(command: Command, words: list[str]) -> tuple[dict[str, Value], list[st
         if not equals and flag.type is bool:
             text = "true"
         elif not equals and not words:
-            raise UsageError(f"flag '{name}' is missing its argument; flag description: {flag.help}")
+            raise UsageError(f"flag '{name}' is missing its argument; flag description: {flag.help.rstrip('.')}")
         elif not equals:
             text = words.pop(0)
         if name == "flagfile":
-            words[:0] = _lines_of(text)
+            words[:0] = [] if text in files else _lines_of(text)
+            files.add(text)
             continue
         values[name] = _convert(flag, text)
     return values, rest
@@ -173,8 +179,12 @@ def _find(name: str, flags: dict[str, Flag]) -> Flag:
 
 def _convert(flag: Flag, text: str) -> Value:
     try:
+        if flag.type is int:
+            number = int(text, 16 if text.lower().startswith("0x") else 10)
+            struct.pack("i", number)  # does it fit?
+            return number
         return TRUTH[text.lower()] if flag.type is bool else flag.type(text)
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, struct.error):
         kind = GFLAGS_NAME[flag.type]
         raise UsageError(f"illegal value '{text}' specified for {kind} flag '{flag.name}'") from None
 
@@ -226,9 +236,25 @@ def run(main: Callable[[], int]) -> int:
     # one that is closed
     sys.stdout, sys.stderr = (stream or open(os.devnull, "w") for stream in (sys.stdout, sys.stderr))  # noqa: SIM115, PTH123
     try:
-        return _run(main)
+        with _ended_by_signals():
+            return _run(main)
     finally:
         _settle()
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Let what is half made be removed where the process is told to end."""
+    numbers = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
+    if threading.current_thread() is not threading.main_thread():
+        numbers = []
+    for number in numbers:
+        signal.signal(number, lambda which, _: sys.exit(128 + which))
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _settle() -> None:
@@ -242,11 +268,7 @@ def _settle() -> None:
 
 def _run(main: Callable[[], int]) -> int:
     try:
-        return main()
-    except HelpAsked as text:
-        if str(text):
-            print(text)
-        return 0
+        return _or_help(main)
     except UsageError as problem:
         print(f"ERROR: {problem}. --help tells more.", file=sys.stderr)
         return 2
@@ -262,6 +284,15 @@ def _run(main: Callable[[], int]) -> int:
             raise
         glog.fatal(_place(problem), short_of_memory(problem))
         return 1
+
+
+def _or_help(main: Callable[[], int]) -> int:
+    try:
+        return main()
+    except HelpAsked as text:
+        if str(text):
+            print(text, flush=True)
+        return 0
 
 
 CURES = {

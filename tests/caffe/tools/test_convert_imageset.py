@@ -219,8 +219,12 @@ def test_an_existing_database_is_left_alone(
     assert main([root, listing, str(tmp_path / "db")]) == 1
     error = capsys.readouterr().err
     assert "Check failed: mkdir(source.c_str(), 0744) == 0 (-1 vs. 0) mkdir " in error
-    assert "File exists; remove it (rm -r " in error
+    assert "File exists; give another name" in error
+    assert "rm -r" not in error
     assert [p.name for p in (tmp_path / "db").iterdir()] == ["precious"]
+    (tmp_path / "db" / "data.mdb").touch()
+    assert main([root, listing, str(tmp_path / "db")]) == 1
+    assert f"File exists; remove the database there (rm -r {tmp_path}/db) or give another" in capsys.readouterr().err
     assert main([root, listing, str(tmp_path / "no" / "db")]) == 1
     assert "there is no folder" in capsys.readouterr().err
 
@@ -228,7 +232,7 @@ def test_an_existing_database_is_left_alone(
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (["a", "b"], "expected [FLAGS] ROOTFOLDER/ LISTFILE DB_NAME, got 2"),
+        (["a", "b"], "expected [FLAGS] ROOTFOLDER/ LISTFILE DB_NAME, got 'a' 'b'"),
         (["-backend", "rocksdb", "a", "b", "c"], "Unknown database backend rocksdb; known are lmdb, leveldb"),
         (["-resize_width", "5", "a", "b", "c"], "belong together"),
         (["-resise_width", "5", "a", "b", "c"], "unknown command line flag 'resise_width'"),

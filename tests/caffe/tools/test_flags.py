@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -208,3 +209,29 @@ def test_bash_gets_completions(
     monkeypatch.setenv("COMP_POINT", str(len(line)))
     assert run(lambda: len(parse(command, ["tool", "x", "y"]))) == 0
     assert capsys.readouterr().out.split() == offered.split()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_told_to_end_it_removes_what_is_half_made(number: signal.Signals) -> None:
+    removed = []
+
+    def work() -> int:
+        try:
+            os.kill(os.getpid(), number)
+            return signal.pause() or 0
+        finally:
+            removed.append("half made")
+
+    with pytest.raises(SystemExit) as ended:
+        run(work)
+    assert ended.value.code == 128 + number
+    assert removed
+    assert signal.getsignal(number) is signal.SIG_DFL
+
+
+def test_numbers_of_flags_and_files_within_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "flags").write_text(f"-flagfile={tmp_path / 'flags'}\n-count=0x10\n")
+    command = Command("tool", "", "", (), (Flag("count", int, 0, "How many."),))
+    assert parse(command, ["-flagfile", str(tmp_path / "flags")])[0].count == 16
+    assert run(lambda: parse(command, ["-count", "2147483648"]) and 0) == 2
+    assert "illegal value '2147483648' specified for int32 flag 'count'" in capsys.readouterr().err

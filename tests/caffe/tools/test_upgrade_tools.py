@@ -191,8 +191,8 @@ def test_a_solver_with_both_types(folder: Path, capsys: pytest.CaptureFixture[st
         (["empty", "new"], None, ""),
         (["good", "absent/new"], 1, "Cannot write absent/new: No such file or directory"),
         (["good", "."], 1, "Cannot write .: "),
-        (["good"], 2, "got 1 arguments: good"),
-        (["good", "new", "more"], 2, "got 3 arguments: good new more"),
+        (["good"], 2, "got 'good'"),
+        (["good", "new", "more"], 2, "got 'good' 'new' 'more'"),
         (["-quiet", "good", "new"], 2, "unknown command line flag 'quiet'"),
     ],
 )
