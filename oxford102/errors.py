@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -34,8 +35,12 @@ def exit_status(command: str, work: Callable[[], None]) -> int:
         work()
     except ToolError as error:
         message = str(error)
+    except BrokenPipeError:  # whoever reads has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
     except OSError as error:
-        message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        message = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
+        message += "; make room, or name another place" if error.errno == errno.ENOSPC else ""
     except KeyboardInterrupt:
         sys.unraisablehook = lambda _: None  # objects that were half made complain when they are let go
         print(f"\n{command}: stopped; run it again to go on", file=sys.stderr)

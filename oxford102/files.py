@@ -41,8 +41,15 @@ def check_folder(path: Path) -> None:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that a reader sees the old one or all of the new one; raises ToolError without its folder."""
+    """Write a file so that a reader sees the old one or all of the new one; raises ToolError without its folder.
+
+    What a link points to is written, and a device as it is.
+    """
     check_folder(path)
+    path = Path(os.path.realpath(path))
+    if path.exists() and not path.is_file():
+        path.write_bytes(content)
+        return
     part = part_of(path)
     try:
         with part.open("wb") as file:

@@ -68,8 +68,12 @@ def in_folder(folder: Path) -> Found:
 
 def _files(top: Path, deep: bool) -> Iterator[Path]:
     """The files of a folder, sorted; `deep` goes into its folders, into each only once whatever the links."""
+
+    def refuse(error: OSError) -> None:
+        raise error
+
     seen = set()
-    for here, folders, files in os.walk(top, followlinks=True):
+    for here, folders, files in os.walk(top, onerror=refuse, followlinks=True):
         folders[:] = sorted(name for name in folders if deep and name[0] != ".")
         real = os.path.realpath(here)
         if real in seen:

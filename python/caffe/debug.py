@@ -46,7 +46,7 @@ def all_params(w: Wiring) -> None:
         _norms([p.blob.diff_tensor() for p in w.learnable]),
     )
     glog.error(
-        "net.cpp:719",
+        "net.cpp:721",
         f"    [Backward] All net params (data, diff): L1 norm = ({data[0]:g}, {diff[0]:g}); "
         f"L2 norm = ({data[1]:g}, {diff[1]:g})",
     )

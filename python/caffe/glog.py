@@ -120,7 +120,7 @@ def init_log(level: int | None = None, stderr: bool | None = None) -> None:
 
 def log(message: str) -> None:
     """Write a line of the caller's (pycaffe's `log`)."""
-    info("_caffe.cpp:64", message)
+    info("_caffe.cpp:68", message)
 
 
 def info(place: str, message: str) -> None:

@@ -115,7 +115,7 @@ def share_with(net: Net, other: Net, log: bool = True) -> None:
         name = source.name
         if name not in layers:
             if log:
-                glog.info("net.cpp:676", f"Ignoring source layer {name}")
+                glog.info("net.cpp:678", f"Ignoring source layer {name}")
             continue
         target = layers[name]
         shapes = [[b.shape for b in layer.blobs] for layer in (source, target)]
@@ -157,7 +157,7 @@ def load_hdf5(net: Net, path: str) -> None:
     with hdf5.reading(path) as file:
         for name, source in _layers_in(hdf5.group(file, "data", path)):
             if name not in numbers:
-                glog.info("net.cpp:805", f"Ignoring source layer {name}")
+                glog.info("net.cpp:801", f"Ignoring source layer {name}")
                 continue
             targets = net.wired[numbers[name]].blobs
             missing = [i for i in range(len(targets)) if i not in source and (numbers[name], i) in owned]

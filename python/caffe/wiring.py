@@ -156,6 +156,11 @@ class _Builder:
                 raise OutOfMemoryError(layer.name, problem) from problem
             raise
         for top, shape in zip(tops, layer.reshape(shapes), strict=True):
+            if top in bottoms and shape != w.blobs[top].shape and not isinstance(layer, BlobLayer):
+                raise NetError(
+                    f"Layer '{layer.name}' ({layer.type}) cannot work in place: its top '{w.blob_names[top]}' has the "
+                    f"shape {describe(shape)}, its bottom {describe(w.blobs[top].shape)}; give its top another name"
+                )
             w.blobs[top].reshape(*shape)
         self._weigh(layer, tops)
         glog.info("net.cpp:124", f"Setting up {layer.name}")
@@ -177,6 +182,7 @@ class _Builder:
             )
         if not weights and layer.is_loss:
             weights = [1.0] + [0.0] * (len(tops) - 1)
+            layer.param.loss_weight.extend(weights)  # a file of the net says so, as BVLC's does
         for top, weight in zip(tops, weights, strict=False):
             self.wiring.loss_weights[top] = weight
             self.wiring.weigh(top)
@@ -211,7 +217,7 @@ class _Builder:
             return
         place = self.owners[spec.name]
         owner, blob, mine = w.names[w.learnable[place].layer], w.learnable[place].blob, layer.blobs[i].shape
-        glog.info("net.cpp:516", f"Sharing parameters '{spec.name}' owned by layer '{owner}', param index {i}")
+        glog.info("net.cpp:467", f"Sharing parameters '{spec.name}' owned by layer '{owner}', param index {i}")
         permissive = spec.share_mode == ParamSpec.PERMISSIVE
         if prod(mine) != blob.count if permissive else mine != blob.shape:
             what = "count" if permissive else "shape"

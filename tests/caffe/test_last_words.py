@@ -119,8 +119,9 @@ def pictures(
             cv2.imwrite(f"{i}.png", np.full((*size, 3), 60 * i, np.uint8))
         lines = "".join(f"{i}.png {i}\n" for i in range(len(sizes)))
         Path("list.txt").write_text(lines if listing is None else listing)
+        batch = "" if "batch_size:" in data else f"batch_size: {len(sizes)}"
         source = "" if "source:" in data else 'source: "list.txt"'
-        more = f"image_data_param {{ {source} batch_size: {len(sizes)} {data} }} transform_param {{ {transform} }} "
+        more = f"image_data_param {{ {source} {batch} {data} }} transform_param {{ {transform} }} "
         return bench.net(layer("data", "ImageData", more=more, tops="data label"), run)
 
     def run(made: caffe.Net) -> None:
@@ -308,6 +309,12 @@ OTHERS: dict[str, tuple[Mistake, tuple[str, ...]]] = {
         forward(blob("wide", 1, 200_000), layer("t", "Tile", "wide", f"tile_param {{ axis: 0 tiles: {2**31 - 1} }}")),
         ("'t'", "Out of memory", "1717986917600000 bytes", "iter_size"),
     ),
+    "in-place-fc": (
+        net(layer("fc", "InnerProduct", "x", "inner_product_param { num_output: 7 }", tops="x")),
+        ("'fc'", "cannot work in place: its top 'x' has the shape 2 7 (14), its bottom 2 3 8 8 (384)", "another name"),
+    ),
+    "batch-too-large": (pictures(data="batch_size: 2147483648"), ("'data'", "2147483648", "below 2^31")),
+    "path-with-nul": (pictures(listing="a\0b.png 0\n"), ("Could not open or find file a", "list.txt")),
     "label-too-large": (labelled(7), ("'loss'", "label 7 is outside 0 to 2")),
     "label-negative": (labelled(-1), ("'loss'", "label -1 is outside 0 to 2")),
     "lmdb-record": (database(b"\xff\xff no datum"), ("db, record 0", "is no Datum")),

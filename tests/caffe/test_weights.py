@@ -38,7 +38,7 @@ def test_a_net_shares_what_the_other_has_and_says_what_it_lacks(net_of: MakeNet,
     own = mine.params["d"][0].data.copy()
     monkeypatch.setenv("GLOG_minloglevel", "0")
     mine.share_with(theirs)
-    said = [line.split("] ")[1] for line in capfd.readouterr().err.splitlines() if "net.cpp:676" in line]
+    said = [line.split("] ")[1] for line in capfd.readouterr().err.splitlines() if "net.cpp:678" in line]
     assert said == ["Ignoring source layer a", "Ignoring source layer c"]
     for i in range(2):
         theirs.params["b"][i].data[...] = 7 + i

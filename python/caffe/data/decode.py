@@ -46,7 +46,7 @@ def read_image(path: str, height: int = 0, width: int = 0, color: bool = True) -
     flag = cv2.IMREAD_COLOR if color else cv2.IMREAD_GRAYSCALE
     try:
         picture = decode(Path(path).read_bytes(), flag, path)
-    except (OSError, DataError) as problem:
+    except (OSError, ValueError, DataError) as problem:
         raise DataError(f"Could not open or find file {path}: {problem}") from problem
     if height > 0 and width > 0:
         return resize(picture, height, width)

@@ -46,8 +46,10 @@ class _Pictures(ReadingLayer[Batch]):
     def setup(self, bottoms: Sequence[Shape]) -> None:
         """Open the source and read one record for the shape."""
         batch_size = self._batch_size()
-        if batch_size <= 0:
-            raise self.error("Check failed: batch_size > 0 (0 vs. 0) Positive batch size required; set batch_size")
+        if not 0 < batch_size < 2**31:
+            raise self.error(
+                f"Check failed: batch_size > 0 ({batch_size} vs. 0) Positive batch size required, below 2^31"
+            )
         transform = load_transform(self.param.transform_param, self.training)
         generator = np.random.default_rng(rng.next_seed())
         source = self._open(generator)

@@ -41,12 +41,12 @@ class HDF5Data(ReadingLayer[RowBatch]):
             )
         if not p.batch_size:
             raise self.error("hdf5_data_param.batch_size must be set and positive")
-        glog.info("hdf5_data_layer.cpp:76", f"Loading list of HDF5 filenames from: {p.source}")
+        glog.info("hdf5_data_layer.cpp:81", f"Loading list of HDF5 filenames from: {p.source}")
         try:
             files = Path(p.source).read_text(errors="surrogateescape").split()
         except OSError as problem:
             raise self.error(f"Failed to open source file: {p.source}: {problem}") from problem
-        glog.info("hdf5_data_layer.cpp:90", f"Number of HDF5 files: {len(files)}")
+        glog.info("hdf5_data_layer.cpp:95", f"Number of HDF5 files: {len(files)}")
         if not files:
             raise self.error(
                 f"Check failed: num_files_ >= 1 (0 vs. 1) Must have at least 1 HDF5 filename listed in {p.source}"
@@ -108,11 +108,11 @@ class HDF5Output(Layer):
     def forward(self, *bottoms: torch.Tensor) -> list[torch.Tensor]:
         if not self._finish.alive:
             raise self.error(f"{self._target} is closed already")
-        glog.info("hdf5_output_layer.cpp:31", f"Saving HDF5 file {self._target}")
+        glog.info("hdf5_output_layer.cpp:33", f"Saving HDF5 file {self._target}")
         for name, values in zip(("data", "label"), bottoms, strict=True):
             rows = values.detach().cpu().numpy()
             self._append(name, rows.reshape(rows.shape + (1,) * (4 - rows.ndim)))
-        glog.info("hdf5_output_layer.cpp:36", f"Successfully saved {len(rows)} rows")
+        glog.info("hdf5_output_layer.cpp:38", f"Successfully saved {len(rows)} rows")
         return []
 
     def _append(self, name: str, rows: np.ndarray) -> None:

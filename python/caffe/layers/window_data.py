@@ -42,7 +42,7 @@ class WindowData(ReadingLayer[WindowBatch]):
         if p.crop_mode not in ("warp", "square"):
             raise self.error(f"crop_mode '{p.crop_mode}' is not known; it is warp or square")
         glog.info(
-            "window_data_layer.cpp:46",
+            "window_data_layer.cpp:53",
             f"Window data layer:\n  foreground (object) overlap threshold: {p.fg_threshold:g}\n"
             f"  background (non-object) overlap threshold: {p.bg_threshold:g}\n"
             f"  foreground sampling fraction: {p.fg_fraction:g}",
@@ -50,19 +50,19 @@ class WindowData(ReadingLayer[WindowBatch]):
         windows = read_windows(p)
         self._log(windows)
         self._shape: Shape = (p.batch_size, windows.channels, crop, crop)
-        glog.info("window_data_layer.cpp:164", f"output data size: {','.join(map(str, self._shape))}")
+        glog.info("window_data_layer.cpp:180", f"output data size: {','.join(map(str, self._shape))}")
         generator = np.random.default_rng(rng.next_seed())
         reader = WindowReader(p, windows, transform, self._mean_of(transform), generator, self.shares)
         self._prefetcher = Prefetcher(reader, self.param.data_param.prefetch)
 
     def _log(self, windows: Windows) -> None:
         p = self.param.window_data_param
-        glog.info("window_data_layer.cpp:135", f"Number of images: {len(windows.images)}")
+        glog.info("window_data_layer.cpp:157", f"Number of images: {len(windows.images)}")
         labels = np.concatenate([[0], windows.foreground[:, 1], windows.background[:, 1]])
         for label, count in zip(*np.unique(labels, return_counts=True), strict=True):
-            glog.info("window_data_layer.cpp:139", f"class {label} has {count - (label == 0)} samples")
-        glog.info("window_data_layer.cpp:143", f"Amount of context padding: {p.context_pad}")
-        glog.info("window_data_layer.cpp:146", f"Crop mode: {p.crop_mode}")
+            glog.info("window_data_layer.cpp:161", f"class {label} has {count - (label == 0)} samples")
+        glog.info("window_data_layer.cpp:165", f"Amount of context padding: {p.context_pad}")
+        glog.info("window_data_layer.cpp:168", f"Crop mode: {p.crop_mode}")
 
     def _mean_of(self, transform: Transform) -> np.ndarray:
         """Mean of each of the crop's pixels, that broadcasts to [channels, crop, crop]."""

@@ -238,17 +238,17 @@ CHANGES = (
     Change(
         needs_v0,
         upgrade_v0,
-        (26, "Attempting to upgrade input file specified using deprecated V0LayerParameter"),
-        (34, "Successfully upgraded file specified using deprecated V0LayerParameter"),
+        (28, "Attempting to upgrade input file specified using deprecated V0LayerParameter"),
+        (36, "Successfully upgraded file specified using deprecated V0LayerParameter"),
         (
-            37,
+            39,
             "Note that future Caffe releases will not support V0NetParameter; "
             "use ./build/tools/upgrade_net_proto_text for prototxt and "
             "./build/tools/upgrade_net_proto_binary for model weights "
             "upgrade this and any other net protos to the new format.",
         ),
         (
-            31,
+            33,
             "Warning: had one or more problems upgrading V0NetParameter to NetParameter (see above); "
             "continuing anyway.",
         ),
@@ -256,31 +256,31 @@ CHANGES = (
     Change(
         needs_data,
         upgrade_data,
-        (44, "Attempting to upgrade input file specified using deprecated transformation parameters"),
-        (47, "Successfully upgraded file specified using deprecated data transformation parameters."),
+        (46, "Attempting to upgrade input file specified using deprecated transformation parameters"),
+        (49, "Successfully upgraded file specified using deprecated data transformation parameters."),
         (
-            49,
+            51,
             "Note that future Caffe releases will only support transform_param messages for transformation fields.",
         ),
     ),
     Change(
         needs_v1,
         upgrade_v1,
-        (53, "Attempting to upgrade input file specified using deprecated V1LayerParameter"),
-        (61, "Successfully upgraded file specified using deprecated V1LayerParameter"),
+        (55, "Attempting to upgrade input file specified using deprecated V1LayerParameter"),
+        (63, "Successfully upgraded file specified using deprecated V1LayerParameter"),
     ),
     Change(
         needs_input,
         upgrade_input,
-        (67, "Attempting to upgrade input file specified using deprecated input fields"),
-        (70, "Successfully upgraded file specified using deprecated input fields."),
-        (72, "Note that future Caffe releases will only support input layers and not input fields."),
+        (69, "Attempting to upgrade input file specified using deprecated input fields"),
+        (72, "Successfully upgraded file specified using deprecated input fields."),
+        (74, "Note that future Caffe releases will only support input layers and not input fields."),
     ),
     Change(
         needs_batch_norm,
         upgrade_batch_norm,
-        (77, "Attempting to upgrade batch norm layers using deprecated params"),
-        (80, "Successfully upgraded batch norm layers using deprecated params."),
+        (79, "Attempting to upgrade batch norm layers using deprecated params"),
+        (82, "Successfully upgraded batch norm layers using deprecated params."),
     ),
 )
 """The changes of nets, in the order in which they came and are applied."""

@@ -31,6 +31,9 @@ class Extension:
     def updated(self, solver: Solver) -> None:
         """An iteration is done, and ``solver.iter`` counts it."""
 
+    def saving(self, solver: Solver) -> None:
+        """A snapshot of the solver as it stands is about to be written; an error keeps it from being."""
+
     def saved(self, solver: Solver) -> None:
         """A snapshot of the solver as it stands is on the disk."""
 

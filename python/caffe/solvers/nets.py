@@ -30,10 +30,11 @@ def train_net(param: SolverParameter) -> NetParameter:
     name = given[0]
     value = getattr(param, name)
     if name.endswith("param"):
-        glog.info("solver.cpp:92", f"Creating training net specified in {name}.")
+        place = "solver.cpp:88" if name == "train_net_param" else "solver.cpp:97"
+        glog.info(place, f"Creating training net specified in {name}.")
     else:
         # BVLC's two wordings
-        what, place = ("train_net file", "solver.cpp:86") if name == "train_net" else ("net file", "solver.cpp:102")
+        what, place = ("train_net file", "solver.cpp:92") if name == "train_net" else ("net file", "solver.cpp:102")
         glog.info(place, f"Creating training net from {what}: {value}")
     return _with_state(value, TRAIN, param.train_state)
 

@@ -75,23 +75,20 @@ class SGDSolver(Solver):
         self.history = [torch.zeros(shape, device=self.net.device) for shape in shapes]
         if self.param.regularization_type not in ("L1", "L2"):
             raise SolverError(f"Unknown regularization type: {self.param.regularization_type} (known types: L1, L2)")
-        self._find_resting()
+        self._resting = self._frozen()
 
     def restore(self, state_file: str) -> None:
         """Go on from a ``.solverstate``, with its history."""
         super().restore(state_file)
-        self._find_resting()
+        # what was frozen after it had learned goes on by its momentum, as in Caffe
+        histories = [self.history[number :: len(self.net.learnable)] for number in range(len(self.net.learnable))]
+        self._resting = {n for n in self._frozen() if not any(values.any() for values in histories[n])}
 
-    def _find_resting(self) -> None:
-        """Note the frozen parameters that an update leaves as they are, history included, while none has a gradient.
-
-        What was frozen after it had learned goes on by its momentum, as in Caffe.
-        """
-        self._resting: set[int] = set()
-        for number, parameter in enumerate(self.net.learnable):
-            moves = parameter.lr_mult or (self.remembers_gradients and self.param.weight_decay * parameter.decay_mult)
-            if not moves and not any(values.any() for values in self.history[number :: len(self.net.learnable)]):
-                self._resting.add(number)
+    def _frozen(self) -> set[int]:
+        """Parameters that an update leaves as they are, history included, where that is zero and no gradient comes."""
+        remembered = self.param.weight_decay if self.remembers_gradients else 0
+        learnable = enumerate(self.net.learnable)
+        return {number for number, p in learnable if not (p.lr_mult or remembered * p.decay_mult)}
 
     def apply_update(self) -> None:
         """Update every learnable parameter from its gradient; afterwards its diff holds what was subtracted.
@@ -109,7 +106,7 @@ class SGDSolver(Solver):
         limit, norm = self.param.clip_gradients, 0.0 if self.norm is None else float(self.norm)
         if norm > limit >= 0:
             glog.info(
-                "sgd_solver.cpp:128",
+                "sgd_solver.cpp:99",
                 f"Gradient clipping: scaling down gradients (L2 norm {norm:g} > {limit:g}) "
                 f"by scale factor {limit / norm:g}",
             )

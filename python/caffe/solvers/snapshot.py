@@ -40,7 +40,7 @@ def check_prefix(param: SolverParameter) -> None:
         probe = folder / f".{Path(param.snapshot_prefix).name}.{os.getpid()}.probe"
         probe.touch()
         probe.unlink()
-    except OSError as problem:
+    except (OSError, ValueError) as problem:
         raise SolverError(
             f"Cannot write to snapshot prefix '{param.snapshot_prefix}'.  Make sure that the directory exists "
             f"and is writable: {problem}"
@@ -84,7 +84,7 @@ def write(solver: SGDSolver) -> None:
         glog.info("solver.cpp:474", f"Snapshotting to HDF5 file {model}")
         weights.save_hdf5(solver.net, model, diff)
         runstate.write(solver, state)
-        glog.info("sgd_solver.cpp:294", f"Snapshotting solver state to HDF5 file {state}")
+        glog.info("sgd_solver.cpp:296", f"Snapshotting solver state to HDF5 file {state}")
         hdf5.write_state(state, solver.iter, model, step, arrays)
     else:
         model, state = f"{stem}.caffemodel", f"{stem}.solverstate"

@@ -147,7 +147,7 @@ class Solver:
         if p.snapshot_after_train and (not p.snapshot or self.iter % p.snapshot or self._unsaved):
             self.snapshot()
         if self._stopped:
-            glog.info("solver.cpp:318", "Optimization stopped early.")
+            glog.info("solver.cpp:311", "Optimization stopped early.")
             return
         if p.display and self.iter % p.display == 0:
             self._losses.append(self.net.run_forward())
@@ -261,13 +261,13 @@ class Solver:
                 self._try_to_snapshot()
             elif action is Action.STOP:
                 self._stopped = True
-                glog.info("solver.cpp:369", "Test interrupted.")
+                glog.info("solver.cpp:396", "Test interrupted.")
                 return
             loss += net.run_forward()
             values = [blob.data_tensor().flatten().double() for blob in self._output_blobs(net)]
             sums = [a + b for a, b in zip(sums, values, strict=True)] if sums else values
         if self.param.test_compute_loss:
-            glog.info("solver.cpp:398", f"Test loss: {float(loss) / batches:g}")
+            glog.info("solver.cpp:401", f"Test loss: {float(loss) / batches:g}")
         outputs = self._outputs(net, [s / batches for s in sums])
         self._log_outputs("Test", "solver.cpp:414", net, outputs)
         for extension in self.extensions:
@@ -286,6 +286,8 @@ class Solver:
 
     def snapshot(self) -> None:
         """Write the weights, the solver's state and the run's under snapshot_prefix."""
+        for extension in self.extensions:
+            extension.saving(self)
         snapshot.write(self)  # type: ignore[arg-type]
         for extension in self.extensions:
             extension.saved(self)

@@ -17,7 +17,7 @@ from caffe.solvers.solver import Solver
 
 
 class FiniteLoss(Extension):
-    """Stops a run whose loss is no number any more, before that spoils the weights.
+    """Stops a run whose loss is no number any more, before that spoils the weights, or its snapshots.
 
     On a GPU, where a look at the loss makes the device wait, it looks every `every_on_gpu` iterations.
 
@@ -32,9 +32,18 @@ class FiniteLoss(Extension):
         if loss.is_cuda and solver.iter % self.every_on_gpu:
             return
         if not torch.isfinite(loss):
-            saved = snapshot.newest_whole(solver.param.snapshot_prefix)
-            resume = f"The newest whole snapshot is {saved}." if saved else "There is no snapshot yet."
-            raise SolverError(f"Iteration {solver.iter}: loss = {float(loss):g}. {diagnosis(solver)} {resume}")
+            raise self._stop(solver, f"loss = {float(loss):g}")
+
+    def saving(self, solver: Solver) -> None:
+        """Look at the parameters: what is written must be good to go on from."""
+        if not all(parameter.blob.data_tensor().isfinite().all() for parameter in solver.net.learnable):
+            raise self._stop(solver, "no snapshot is written of parameters that are no numbers")
+
+    @staticmethod
+    def _stop(solver: Solver, why: str) -> SolverError:
+        saved = snapshot.newest_whole(solver.param.snapshot_prefix)
+        resume = f"The newest whole snapshot is {saved}." if saved else "There is no snapshot yet."
+        return SolverError(f"Iteration {solver.iter}: {why}. {diagnosis(solver)} {resume}")
 
 
 def diagnosis(solver: Solver) -> str:

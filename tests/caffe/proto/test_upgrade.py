@@ -94,19 +94,19 @@ def test_v0_net(logged: object) -> None:
     assert upgrade_net(old, "old.prototxt") == net(V0_NET_NOW)
     assert old == net(V0_NET)
     assert logged() == [
-        "I upgrade_proto.cpp:26] Attempting to upgrade input file specified using deprecated V0LayerParameter: "
+        "I upgrade_proto.cpp:28] Attempting to upgrade input file specified using deprecated V0LayerParameter: "
         "old.prototxt",
-        "I upgrade_proto.cpp:34] Successfully upgraded file specified using deprecated V0LayerParameter",
-        "W upgrade_proto.cpp:37] Note that future Caffe releases will not support V0NetParameter; use "
+        "I upgrade_proto.cpp:36] Successfully upgraded file specified using deprecated V0LayerParameter",
+        "W upgrade_proto.cpp:39] Note that future Caffe releases will not support V0NetParameter; use "
         "./build/tools/upgrade_net_proto_text for prototxt and ./build/tools/upgrade_net_proto_binary for model "
         "weights upgrade this and any other net protos to the new format.",
-        "I upgrade_proto.cpp:53] Attempting to upgrade input file specified using deprecated V1LayerParameter: "
+        "I upgrade_proto.cpp:55] Attempting to upgrade input file specified using deprecated V1LayerParameter: "
         "old.prototxt",
-        "I upgrade_proto.cpp:61] Successfully upgraded file specified using deprecated V1LayerParameter",
-        "I upgrade_proto.cpp:67] Attempting to upgrade input file specified using deprecated input fields: "
+        "I upgrade_proto.cpp:63] Successfully upgraded file specified using deprecated V1LayerParameter",
+        "I upgrade_proto.cpp:69] Attempting to upgrade input file specified using deprecated input fields: "
         "old.prototxt",
-        "I upgrade_proto.cpp:70] Successfully upgraded file specified using deprecated input fields.",
-        "W upgrade_proto.cpp:72] Note that future Caffe releases will only support input layers and not input fields.",
+        "I upgrade_proto.cpp:72] Successfully upgraded file specified using deprecated input fields.",
+        "W upgrade_proto.cpp:74] Note that future Caffe releases will only support input layers and not input fields.",
     ]
 
 
@@ -175,7 +175,7 @@ def test_v0_field_of_another_type_is_told(logged: object) -> None:
     lines = logged()
     assert "E upgrade_proto.cpp:180] Unknown parameter kernelsize for layer type relu" in lines
     assert (
-        "E upgrade_proto.cpp:31] Warning: had one or more problems upgrading V0NetParameter to NetParameter "
+        "E upgrade_proto.cpp:33] Warning: had one or more problems upgrading V0NetParameter to NetParameter "
         "(see above); continuing anyway." in lines
     )
     assert not any("Successfully upgraded file specified using deprecated V0" in line for line in lines)
@@ -298,10 +298,10 @@ def test_transformations_move(logged: object) -> None:
         layer { name: "r" type: "ReLU" }
     """)
     assert logged()[:3] == [
-        "I upgrade_proto.cpp:44] Attempting to upgrade input file specified using deprecated transformation "
+        "I upgrade_proto.cpp:46] Attempting to upgrade input file specified using deprecated transformation "
         "parameters: old.caffemodel",
-        "I upgrade_proto.cpp:47] Successfully upgraded file specified using deprecated data transformation parameters.",
-        "W upgrade_proto.cpp:49] Note that future Caffe releases will only support transform_param messages for "
+        "I upgrade_proto.cpp:49] Successfully upgraded file specified using deprecated data transformation parameters.",
+        "W upgrade_proto.cpp:51] Note that future Caffe releases will only support transform_param messages for "
         "transformation fields.",
     ]
 
@@ -337,8 +337,8 @@ def test_batch_norm(logged: object) -> None:
         layer {{ name: "s" type: "Scale" param {{ lr_mult: 1 }} param {{ }} param {{ }} }}
     """)
     assert logged() == [
-        "I upgrade_proto.cpp:77] Attempting to upgrade batch norm layers using deprecated params: net.prototxt",
-        "I upgrade_proto.cpp:80] Successfully upgraded batch norm layers using deprecated params.",
+        "I upgrade_proto.cpp:79] Attempting to upgrade batch norm layers using deprecated params: net.prototxt",
+        "I upgrade_proto.cpp:82] Successfully upgraded batch norm layers using deprecated params.",
     ]
 
 

@@ -41,7 +41,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ("given", "name", "said"),
     [
         ('net: "a"', "a", "solver.cpp:102] Creating training net from net file: a"),
-        ('train_net: "b"', "b", "solver.cpp:86] Creating training net from train_net file: b"),
+        ('train_net: "b"', "b", "solver.cpp:92] Creating training net from train_net file: b"),
         (f"net_param {{ {net('c')} }}", "c", r"solver.cpp:\d+] Creating training net specified in net_param."),
         (f"train_net_param {{ {net('d')} }}", "d", r"solver.cpp:\d+] Creating training net specified in train_net_par"),
     ],

@@ -65,7 +65,7 @@ def test_when_a_run_makes_snapshots(settings: str, made: list[int], tmp_path: Pa
     ("kind", "h5", "lines"),
     [
         ("BINARYPROTO", "", ("solver.cpp:464", "sgd_solver.cpp:284", "binary proto")),
-        ("HDF5", ".h5", ("solver.cpp:474", "sgd_solver.cpp:294", "HDF5")),
+        ("HDF5", ".h5", ("solver.cpp:474", "sgd_solver.cpp:296", "HDF5")),
     ],
 )
 def test_a_snapshot_is_told_in_bvlcs_words(

@@ -111,7 +111,7 @@ def test_pictures_of_different_sizes_are_refused(tmp_path: Path, capsys: pytest.
 
 def test_usage_and_missing_database(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
-    assert "expected [FLAGS] INPUT_DB [OUTPUT_FILE], got 0" in capsys.readouterr().err
+    assert "expected [FLAGS] INPUT_DB [OUTPUT_FILE], got no arguments" in capsys.readouterr().err
     assert main(["-backend=rocksdb", "db"]) == 2
     assert "Unknown database backend rocksdb; known are lmdb, leveldb" in capsys.readouterr().err
     assert main([str(tmp_path / "db")]) == 1

@@ -77,7 +77,7 @@ def test_text(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "old.prototxt").write_text(OLD)
     assert upgrade_net_proto_text.main(["old.prototxt", "new.prototxt"]) == 0
     assert (folder / "new.prototxt").read_text() == NEW
-    what = "upgrade_proto.cpp:53] Attempting to upgrade input file specified using deprecated V1LayerParameter"
+    what = "upgrade_proto.cpp:55] Attempting to upgrade input file specified using deprecated V1LayerParameter"
     lines = unlogged(capsys.readouterr().err)
     assert lines[0] == f"I {what}: old.prototxt"
     assert lines[-1] == "I upgrade_net_proto_text.cpp:49] Wrote upgraded NetParameter text proto to new.prototxt"
