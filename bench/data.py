@@ -21,7 +21,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from nets import listed, photographs, solver
-from timing import medians
+from timing import medians, or_help
 from worker import Worker, serve
 
 import caffe
@@ -123,6 +123,7 @@ def main(given: str | None) -> None:
 
 
 if __name__ == "__main__":
+    or_help(__doc__)
     if sys.argv[1:2] == ["training"]:
         serve(str, last=lambda: training(Path(sys.argv[2])))
     elif sys.argv[1:2] and sys.argv[1] in SIDES:

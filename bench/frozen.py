@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 from nets import solver
-from timing import medians
+from timing import medians, or_help
 
 NETS = (("CaffeNet", 50), ("VGG16", 4), ("SqueezeNet", 32))  # with pictures a batch
 
@@ -39,4 +39,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    or_help(__doc__)
     sys.exit(main())

@@ -20,7 +20,7 @@ os.environ.setdefault("GLOG_minloglevel", "2")
 import cv2
 import numpy as np
 from nets import MODELS
-from timing import medians
+from timing import medians, or_help
 from worker import Worker, serve
 
 import caffe
@@ -89,6 +89,7 @@ def main(models: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    or_help(__doc__)
     if sys.argv[1:2] and sys.argv[1] in ("ours", "opencv"):
         work(*sys.argv[1:])
     else:

@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import median
 
 from nets import training_net
-from timing import medians
+from timing import medians, or_help
 
 BATCH = 50
 WATCH = """
@@ -69,4 +69,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    or_help(__doc__)
     sys.exit(main())

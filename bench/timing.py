@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 Run = Callable[[], object]
+
+
+def or_help(text: str | None) -> None:
+    """End with the ``text``, a script's own, where its command line asks for help."""
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print((text or "").strip())
+        raise SystemExit(0)
 
 
 def medians(runs: Sequence[Run], repeats: int = 5) -> list[float]:

@@ -25,7 +25,7 @@ from statistics import median
 import torch
 from nets import listed, photographs, solver, training_net
 from plain import training_step
-from timing import medians, peak
+from timing import medians, or_help, peak
 from worker import Worker, serve
 
 from caffe.costs import costs
@@ -100,6 +100,7 @@ def main(models: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    or_help(__doc__)
     if sys.argv[2:3] and sys.argv[2] in SIDES:
         work(sys.argv[2], sys.argv[1])
     else:

@@ -20,7 +20,7 @@ import numpy as np
 
 os.environ.setdefault("GLOG_minloglevel", "2")
 
-from timing import alternate, peak
+from timing import alternate, or_help, peak
 
 import caffe
 from caffe import layers as L
@@ -106,6 +106,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    or_help(__doc__)
     if len(sys.argv) == 3:
         print(memory_of_loading(*sys.argv[1:]))
     else:

@@ -175,17 +175,24 @@ def deal(pictures: int, shares: Sequence[float]) -> list[int]:
     return sizes
 
 
+def _was(findings: Sequence[Finding]) -> list[str]:
+    """What became of each finding's picture, whichever of its findings was the reason."""
+    gone = {f.picture for f in findings if f.skipped}
+    return ["skipped" if f.picture in gone else "kept" for f in findings]
+
+
 def report_text(findings: Sequence[Finding], most: int) -> str:
     """The findings as a table for a terminal, at `most` so many, and how many there are of each kind."""
     if not findings:
         return "no problems found\n"
-    rows = [(f.picture.name, f.problem, "skipped" if f.skipped else "kept", f.detail) for f in findings[:most]]
+    was = _was(findings)
+    rows = [(f.picture.name, f.problem, how, f.detail) for f, how in zip(findings[:most], was, strict=False)]
     rows.insert(0, ("picture", "problem", "was", "particulars"))
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     lines = ["  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[3]]) for row in rows]
     if len(findings) > most:
         lines.append(f"… and {len(findings) - most:,} more, all of them in report.csv")
-    kinds = Counter(f"{f.problem} ({'skipped' if f.skipped else 'kept'})" for f in findings)
+    kinds = Counter(f"{f.problem} ({how})" for f, how in zip(findings, was, strict=True))
     lines.append("found: " + ", ".join(f"{count:,} {kind}" for kind, count in kinds.items()))
     return "".join(f"{line}\n" for line in lines)
 
@@ -195,6 +202,6 @@ def report_table(findings: Sequence[Finding]) -> bytes:
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(["picture", "label", "problem", "was", "particulars"])
-    for f in findings:
-        writer.writerow([f.picture.name, f.picture.label, f.problem, "skipped" if f.skipped else "kept", f.detail])
+    for f, how in zip(findings, _was(findings), strict=True):
+        writer.writerow([f.picture.name, f.picture.label, f.problem, how, f.detail])
     return os.fsencode(table.getvalue())

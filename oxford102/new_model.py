@@ -175,8 +175,9 @@ class Maker:
         twice = size * number - valid
         testing = f"{number:,} batches of {size}: each of the {valid:,} validation pictures once"
         testing += f", {twice} of them twice." if twice else "."
-        epoch = f"an epoch is {train / batch:.1f} iterations, the run {new.epochs:,.0f} epochs."
-        print(f"{path.name}: {new.iterations:,} iterations of {batch} pictures, {new.epochs:,.0f} epochs")
+        epochs = f"{new.epochs:,.{0 if new.epochs >= 10 else 1}f}"
+        epoch = f"an epoch is {train / batch:.1f} iterations, the run {epochs} epochs."
+        print(f"{path.name}: {new.iterations:,} iterations of {batch} pictures, {epochs} epochs")
         training = f"{train:,} training pictures, {batch} an iteration: {epoch}"
         header = [told, "Without -gpu it trains on the CPU."] if command.gpus == 1 and command.gpu else [told]
         return solver_text(solver, header, testing, training), text, told

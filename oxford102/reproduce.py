@@ -258,7 +258,8 @@ def _device(gpu: str, log: str, folder: Path) -> str:
         return found[1]
     told = subprocess.run([find_tool("caffe"), "device_query"], cwd=folder, capture_output=True, text=True).stdout
     processor, threads = (re.search(pattern, told) for pattern in (r"CPU: +(.*)", r"Threads: (\d+)"))
-    return f"{processor[1]}, {threads[1]} threads" if processor and threads and not gpu else ""
+    count = f"{threads[1]} thread{'s' * (threads[1] != '1')}" if threads else ""
+    return f"{processor[1]}, {count}" if processor and threads and not gpu else ""
 
 
 def _commit(root: Path) -> str:

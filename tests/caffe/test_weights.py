@@ -98,3 +98,12 @@ def test_four_axes_of_files_from_before_nd_blobs(
     else:
         with pytest.raises(WeightsError, match=f"Source param shape is {' '.join(map(str, old))} "):
             net.copy_from(str(path))
+
+
+def test_a_loss_s_weight_is_in_the_file_as_bvlc_has_it(net_of: MakeNet, tmp_path: Path) -> None:
+    label = 'layer { name: "y" type: "DummyData" top: "y" dummy_data_param { shape { dim: 2 } } }'
+    losses = 'layer { name: "l" type: "SoftmaxWithLoss" bottom: "a" bottom: "y" top: "l" %s }'
+    for more, expected in (("", [1]), ("loss_weight: 0.5", [0.5])):
+        net_of(fc("a"), label, losses % more).save(str(tmp_path / "net.caffemodel"))
+        saved = NetParameter.FromString((tmp_path / "net.caffemodel").read_bytes())
+        assert list(saved.layer[-1].loss_weight) == expected

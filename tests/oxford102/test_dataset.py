@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import errno
+import os
 from collections import Counter
 from dataclasses import replace
 from fractions import Fraction
@@ -117,6 +119,29 @@ def test_bad_pictures_are_reported_and_left_out(job: Job, capsys: pytest.Capture
     assert "Tülpe/0.jpg" in listed
     assert "bad.jpg" not in listed
     assert "rote Rose/9.png" not in listed
+
+
+def test_what_is_left_out_is_left_out_in_all_its_lines(job: Job, capsys: pytest.CaptureFixture[str]) -> None:
+    (job.source / "lily/99.jpg").write_bytes((job.source / "lily/0.png").read_bytes())  # a PNG, and seen before
+    make_dataset(job)
+    rows = [line.split()[1:3] for line in capsys.readouterr().out.splitlines() if line.startswith("lily/99.jpg")]
+    assert sorted(rows) == [["duplicate", "skipped"], ["misnamed", "skipped"]]
+    with (job.output / "report.csv").open() as file:
+        assert {row["was"] for row in csv.DictReader(file)} == {"skipped"}
+
+
+def test_a_folder_that_cannot_be_read_is_no_empty_one(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = os.scandir
+
+    def scandir(path: str) -> object:  # whoever runs this may read all folders
+        if Path(path).name == "lily":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(PermissionError, match="lily"):
+        make_dataset(job)
+    assert not job.output.exists()
 
 
 def test_strict_writes_nothing(job: Job) -> None:

@@ -112,7 +112,7 @@ def test_interrupted_resumed_and_run_once_more(project: Path) -> None:
     assert row["test"] == f"{100 * right(project, 'test', final):.2f}"
     assert (row["model"], row["data"], row["iterations"]) == ("Noise", "grey", str(stopped + 5))
     assert row["settings"] == f"6->6 px, {stopped + 5} iterations of 4, rate 0.0001"
-    assert row["device"].endswith(", 1 threads")
+    assert row["device"].endswith(", 1 thread")
     assert row["commit"] == ""
     assert f"| {row['validation']} | {row['test']} |\n" in (project / "README.md").read_text()
 

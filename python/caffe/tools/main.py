@@ -60,8 +60,8 @@ ACTIONS = {
         "-solver SOLVER [-weights MODEL | -snapshot STATE] [FLAGS]",
         "Train or fine-tune a net. The log goes to standard error; snapshots go where the solver says.\n\n"
         "Ctrl-C (or SIGTERM) ends the run after a snapshot, a second one at once; SIGHUP makes a snapshot. The exit\n"
-        "status is 0 when done, 1 after an error, 2 for a wrong flag, 130 after an interrupt. A loss that is no\n"
-        "number stops the run and names the layer where it began.",
+        "status is 0 when done, 1 after an error, 2 for a flag that cannot be read, 130 after an interrupt. A loss\n"
+        "that is no number stops the run and names the layer where it began.",
         "solver weights snapshot resume keep check csv tensorboard gpu precision level stage "
         "sigint_effect sighup_effect",
         "caffe train -solver solver.prototxt -weights pretrained-weights.caffemodel -gpu 0",

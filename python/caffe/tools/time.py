@@ -134,7 +134,8 @@ def _figures(rows: Sequence[Cost], forward: float, backward: float | None, peak:
 def _place(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"the CPU, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    return f"the CPU, {threads} thread{'s' * (threads > 1)}"
 
 
 def _peak(device: torch.device) -> float:

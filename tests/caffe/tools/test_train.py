@@ -169,6 +169,17 @@ def test_nan_stops_and_names_the_layer(train, folder: Path) -> None:
     assert re.search(r"newest whole snapshot is s/run_iter_\d+.solverstate|There is no snapshot yet", last)
 
 
+def test_no_snapshot_of_weights_that_are_no_numbers(train, folder: Path) -> None:
+    """The loss is one still where the update after it spoils the weights; what was saved before stays."""
+    assert train(TESTED + "max_iter: 2")[0] == 0
+    wild = TESTED.replace("1e-6", "1e38").replace("snapshot: 2", "snapshot: 1")
+    status, log = train(wild + "max_iter: 4", "-resume", "-keep", "1")
+    assert status == 1
+    assert "Iteration 3: no snapshot is written of parameters that are no numbers. It began in the para" in log
+    assert log.splitlines()[-1].endswith("The newest whole snapshot is s/run_iter_2.solverstate.")
+    assert iterations(folder) == iterations(folder, "caffemodel") == [2]
+
+
 def test_nan_in_the_data_is_told_from_nan_in_a_layer(train, folder: Path) -> None:
     net = Path("net.prototxt").read_text()
     Path("net.prototxt").write_text(net.replace("crop_size: 12", "crop_size: 12 scale: inf"))
