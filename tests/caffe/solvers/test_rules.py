@@ -141,13 +141,13 @@ def test_what_is_frozen_after_it_has_learned_goes_on_by_its_history(name: str, t
     frozen.restore(f"{tmp_path}/s_iter_3.solverstate")
     weights = frozen.net.params["fc"][0].data.astype(np.float64)
     half = len(learned.net.learnable)
-    history = [values.numpy().astype(np.float64) for values in frozen.history[::half]]
+    history = [values.cpu().numpy().astype(np.float64) for values in frozen.history[::half]]
     for t in (4, 5):
         frozen.step(1)
         weights = weights - step(0.01 * weights, 0.0, history, t)
         np.testing.assert_allclose(frozen.net.params["fc"][0].data, weights, rtol=1e-5, atol=1e-7)
         for mine, expected in zip(frozen.history[::half], history, strict=True):
-            np.testing.assert_allclose(mine, expected, rtol=1e-4, atol=1e-9)
+            np.testing.assert_allclose(mine.cpu(), expected, rtol=1e-4, atol=1e-9)
 
 
 def test_clipping_scales_all_gradients_by_their_joint_norm(tmp_path: Path) -> None:
