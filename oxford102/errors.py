@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -41,6 +42,14 @@ def exit_status(command: str, work: Callable[[], None]) -> int:
     except OSError as error:
         message = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
         message += "; make room, or name another place" if error.errno == errno.ENOSPC else ""
+    except Exception as error:
+        message = " ".join(str(error).split())
+        # numpy, OpenCV and PyTorch, each in its own words
+        if not isinstance(error, MemoryError) and not re.search(
+            "out of memory|nsufficient memory|tried to allocate", message
+        ):
+            raise
+        message = f"not enough memory: {message}; take smaller pictures, or fewer at a time"
     except KeyboardInterrupt:
         sys.unraisablehook = lambda _: None  # objects that were half made complain when they are let go
         print(f"\n{command}: stopped; run it again to go on", file=sys.stderr)

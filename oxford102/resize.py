@@ -55,7 +55,7 @@ def read_names(pattern: str, folder: Path) -> list[str]:
     files = sorted(glob(pattern))  # noqa: PTH207  (the pattern may begin with a folder of its own)
     if not files:
         raise ToolError(f"{pattern}: no such list; give with --input a file with one picture's path a line")
-    lines = [line.strip() for file in files for line in Path(file).read_text(encoding="utf-8").splitlines()]
+    lines = [line.strip() for file in files for line in Path(file).read_text("utf-8", "surrogateescape").splitlines()]
     names = dict.fromkeys(_inside(line, folder) for line in lines if line)
     if not names:
         raise ToolError(f"{pattern}: the list is empty; give one picture's path a line")

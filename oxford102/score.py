@@ -7,6 +7,7 @@ import csv
 import io
 import time
 from collections.abc import Iterator, Sequence
+from fnmatch import fnmatch
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -119,7 +120,7 @@ def find_inputs(path: Path, ext: str) -> Sequence[Any]:
     if not path.exists():
         raise ToolError(f"{path}: no such picture, folder or .npy file")
     if path.is_dir():
-        names = sorted(path.glob(f"*.{ext}"))
+        names = sorted(name for name in path.iterdir() if fnmatch(name.name, f"*.{ext}"))
         if not names:
             raise ToolError(f"{path}: no picture that ends in .{ext} in this folder; --ext names another ending")
         return names

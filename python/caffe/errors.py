@@ -60,6 +60,14 @@ class OutOfMemoryError(LayerError):
         )
 
 
+def failed(layer: str, problem: Exception) -> LayerError:
+    """The error of a layer in which another one came up that is not Caffe's: memory ended, or a number is beyond it."""
+    if short_of_memory(problem):
+        return OutOfMemoryError(layer, problem)
+    what = " ".join(str(problem).split()) or type(problem).__name__
+    return LayerError(layer, f"{what}: it cannot do what its settings, or the shapes of its bottoms, ask for")
+
+
 class WeightsError(CaffeError):
     """Weights do not fit the net they are copied to."""
 

@@ -19,7 +19,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from caffe import debug, rng
 from caffe import device as devices
 from caffe.chains import Inner, ends_in_relu, find_chains, run_chain
-from caffe.errors import NetError, OutOfMemoryError, short_of_memory
+from caffe.errors import CaffeError, NetError, failed
 from caffe.layers.base import BlobLayer
 from caffe.layers.normalization import BatchNorm
 from caffe.layers.python import Python
@@ -112,13 +112,15 @@ class Passes:
         return loss
 
     def _naming(self, run: Callable[..., Any], part: range, *rest: bool) -> Any:
-        """Run a chain; where memory ends, say in which layer."""
+        """Run a chain; what comes up in a layer names it, but in a user's own."""
         try:
             return run(part, *rest)
-        except (RuntimeError, MemoryError) as problem:
-            if short_of_memory(problem) and not isinstance(problem, OutOfMemoryError):
-                raise OutOfMemoryError(self.wired[part.start].name, problem) from problem
+        except CaffeError:
             raise
+        except Exception as problem:
+            if isinstance(self.wired[part.start], Python):
+                raise
+            raise failed(self.wired[part.start].name, problem) from problem
 
     def _carry_on(self, start: int) -> None:
         """Give tops before ``start`` the values of bottoms that changed since, where they share memory in Caffe."""

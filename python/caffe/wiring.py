@@ -15,7 +15,7 @@ import torch
 from caffe import device as devices
 from caffe import glog
 from caffe.blob import Blob
-from caffe.errors import NetError, OutOfMemoryError, short_of_memory
+from caffe.errors import CaffeError, NetError, failed
 from caffe.layers import registry
 from caffe.layers.base import BlobLayer, Layer, describe
 from caffe.proto.caffe_pb2 import LayerParameter, NetParameter, ParamSpec
@@ -151,11 +151,14 @@ class _Builder:
             layer.bottom, layer.top = [w.blobs[b] for b in bottoms], [w.blobs[t] for t in tops]
         try:
             layer.setup(shapes)
-        except (RuntimeError, MemoryError) as problem:
-            if short_of_memory(problem):
-                raise OutOfMemoryError(layer.name, problem) from problem
+            top_shapes = layer.reshape(shapes)
+        except CaffeError:
             raise
-        for top, shape in zip(tops, layer.reshape(shapes), strict=True):
+        except Exception as problem:
+            if layer.type == "Python":  # a user's own
+                raise
+            raise failed(layer.name, problem) from problem
+        for top, shape in zip(tops, top_shapes, strict=True):
             if top in bottoms and shape != w.blobs[top].shape and not isinstance(layer, BlobLayer):
                 raise NetError(
                     f"Layer '{layer.name}' ({layer.type}) cannot work in place: its top '{w.blob_names[top]}' has the "

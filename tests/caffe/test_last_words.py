@@ -315,6 +315,14 @@ OTHERS: dict[str, tuple[Mistake, tuple[str, ...]]] = {
     ),
     "batch-too-large": (pictures(data="batch_size: 2147483648"), ("'data'", "2147483648", "below 2^31")),
     "path-with-nul": (pictures(listing="a\0b.png 0\n"), ("Could not open or find file a", "list.txt")),
+    "stride-beyond-int": (
+        forward(pool("pool: MAX kernel_size: 3 stride: 4294967295")),
+        ("'pool'", "overflow", "settings"),
+    ),
+    "filler-of-nan": (
+        net(conv('num_output: 1 kernel_size: 3 weight_filler { type: "gaussian" std: nan }')),
+        ("'conv'", "std nan", "settings"),
+    ),
     "label-too-large": (labelled(7), ("'loss'", "label 7 is outside 0 to 2")),
     "label-negative": (labelled(-1), ("'loss'", "label -1 is outside 0 to 2")),
     "lmdb-record": (database(b"\xff\xff no datum"), ("db, record 0", "is no Datum")),

@@ -6,6 +6,7 @@ import errno
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from oxford102.errors import ToolError, exit_status, told
@@ -32,6 +33,15 @@ def test_a_full_disk_has_its_cure(capsys: pytest.CaptureFixture[str]) -> None:
 
     assert exit_status("tool.py", work) == 1
     assert capsys.readouterr().err == "tool.py: error: No space left on device; make room, or name another place\n"
+
+
+def test_memory_that_ends_is_told_other_errors_are_bugs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_status("tool.py", lambda: np.empty(10**14) and None) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("tool.py: error: not enough memory: Unable to allocate")
+    assert said.endswith("take smaller pictures, or fewer at a time\n")
+    with pytest.raises(ZeroDivisionError):
+        exit_status("tool.py", lambda: 1 / 0 and None)
 
 
 def test_whoever_reads_may_have_read_enough(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
