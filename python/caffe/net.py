@@ -53,7 +53,7 @@ class Net(Passes):
             raise NetError(f"{network_file}: phase must be caffe.TRAIN or caffe.TEST, it is {phase!r}")
         for path in (network_file, *([weights] if weights else [])):
             if not Path(path).exists() or Path(path).is_dir():
-                raise CaffeError(f"Could not open file {path}")
+                raise CaffeError(f"Could not open file {path}; relative paths start at {Path.cwd()}")
         param = read_net(str(network_file))
         param.state.phase = phase  # type: ignore[assignment]
         param.state.level = level

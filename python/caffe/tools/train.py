@@ -126,7 +126,10 @@ def _check(options: SimpleNamespace) -> None:
         raise SolverError(f"Check failed: fd != -1 (-1 vs. -1) File not found: {options.snapshot}")
     for name in filter(None, map(str.strip, options.weights.split(",") if not options.check else ())):
         if not Path(name).exists():
-            raise SolverError(f"Check failed: file_hid >= 0 (-1 vs. 0) Couldn't open {name}: File not found: {name}")
+            raise SolverError(
+                f"Check failed: file_hid >= 0 (-1 vs. 0) Couldn't open {name}: File not found: {name}; relative paths "
+                f"start at {Path.cwd()}, and `python bootstrap.py` gets the pretrained weights"
+            )
 
 
 def _gpu_of(param: SolverParameter) -> str:
