@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from math import inf
 from pathlib import Path
-from types import SimpleNamespace
+from types import FrameType, SimpleNamespace
 
 from caffe import glog
 from caffe.errors import CaffeError, short_of_memory
@@ -248,8 +248,16 @@ def _ended_by_signals() -> Iterator[None]:
     numbers = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
     if threading.current_thread() is not threading.main_thread():
         numbers = []
+    own = os.getpid()
+
+    def end(number: int, _: FrameType | None) -> None:
+        if os.getpid() == own:
+            sys.exit(128 + number)
+        signal.signal(number, signal.SIG_DFL)  # a process that a Python layer has forked: nothing here is its own
+        os.kill(os.getpid(), number)
+
     for number in numbers:
-        signal.signal(number, lambda which, _: sys.exit(128 + which))
+        signal.signal(number, end)
     try:
         yield
     finally:
