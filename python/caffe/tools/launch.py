@@ -34,7 +34,10 @@ def launch(arguments: Sequence[str], count: int) -> int:
     stops: list[int] = []
 
     def hand_on(number: int, _: FrameType | None) -> None:
-        stops.extend([number] if number != signal.SIGHUP else [])
+        if not processes:
+            raise KeyboardInterrupt
+        if number != signal.SIGHUP:
+            stops.append(number)
         processes[0].send_signal(number)
 
     handlers = {number: signal.signal(number, hand_on) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
